@@ -1,0 +1,3 @@
+"""PEACE: Permutation-Equivariant Architecture Contrastive Embeddings."""
+
+__version__ = "0.1.0"

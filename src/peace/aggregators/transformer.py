@@ -1,0 +1,41 @@
+"""A transformer over the layers' tokens, read at its CLS token (papers a 3.3 and b)."""
+
+import torch
+from torch import Tensor, nn
+
+from peace.aggregators import AGGREGATORS
+from peace.aggregators.depth import DEPTH_DIM, depth_features
+
+
+@AGGREGATORS.register("transformer")
+class Transformer(nn.Module):
+    """Pre-norm transformer encoder over [CLS, z^1, ..., z^L], positions by depth, embedding at CLS.
+
+    Args:
+        input_dim: Size of a token.
+        embedding_dim: D, also the width of the transformer.
+        num_layers: Number of blocks.
+        num_heads: Attention heads.
+        dropout: Dropout rate inside the blocks.
+
+    Shape:
+        [B, L, input_dim] -> [B, D].
+    """
+
+    def __init__(
+        self, input_dim: int, embedding_dim: int = 128, num_layers: int = 2, num_heads: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02)
+        self.project = nn.Sequential(nn.LayerNorm(input_dim), nn.Linear(input_dim, embedding_dim))
+        self.depth = nn.Linear(DEPTH_DIM, embedding_dim)
+        block = nn.TransformerEncoderLayer(
+            embedding_dim, num_heads, 2 * embedding_dim, dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, num_layers, nn.LayerNorm(embedding_dim), enable_nested_tensor=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Returns embeddings. Shape: [B, D]."""
+        models, layers, _ = tokens.shape
+        placed = self.project(tokens) + self.depth(depth_features(layers, tokens))
+        return self.blocks(torch.cat([self.cls.expand(models, 1, -1), placed], dim=1))[:, 0]

@@ -1,0 +1,29 @@
+"""Small Gaussian noise on every weight."""
+
+import torch
+from torch import Tensor
+
+from peace.augmentations import AUGMENTATIONS, Transform
+from peace.graph.stack import Stack
+
+
+@AUGMENTATIONS.register("noise")
+class Noise(Transform):
+    """Adds N(0, (std · rms)²) to each tensor, rms being its own root mean square in each model.
+
+    Args:
+        std: Standard deviation relative to the tensor's root mean square.
+    """
+
+    def __init__(self, std: float = 0.05) -> None:
+        self.std = std
+
+    def transform(self, stack: Stack, generator: torch.Generator) -> Stack:
+        """Returns a noisy copy."""
+
+        def noisy(tensor: Tensor) -> Tensor:
+            rms = tensor.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (tensor.ndim - 1))
+            draw = torch.randn(tensor.shape, generator=generator).to(tensor)
+            return tensor + self.std * rms * draw
+
+        return stack.map(noisy)

@@ -1,0 +1,164 @@
+"""The command line: arguments in, an exit code out. Nothing heavy is imported before a verb runs."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from peace import __version__
+from peace.errors import PeaceError
+
+_CONFIG_VERBS = {
+    "pretrain": "train an embedder on a zoo by contrast",
+    "embed": "make one vector for every model of a zoo",
+    "index": "make a search index of a run's embeddings",
+    "evaluate": "score a run's embeddings and write its record",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0 done, 1 failed, 2 usage or bad input, 130 stopped on request.
+
+    Args:
+        arguments: What a person typed after `peace`; by default the process's own arguments.
+    """
+    parser = _parser()
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        parsed.verb(parsed)
+    except PeaceError as error:
+        print(f"peace: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("peace: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="peace", description="Find the networks that do what a network does.")
+    parser.add_argument("--version", action="version", version=f"peace {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_zoo(verbs)
+    for name, text in _CONFIG_VERBS.items():
+        verb = _verb(verbs, name, text, _run_config(name))
+        verb.add_argument("words", nargs="*", metavar="[CONFIG] key=value", help="a config (default: the verb's), words")
+        verb.add_argument("--dry-run", action="store_true", help="check the config and say what would be done")
+    _add_search(verbs)
+    _add_reports(verbs)
+    return parser
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    run: Callable[[argparse.Namespace], None],
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    verb.set_defaults(verb=run)
+    return verb
+
+
+def _run_config(name: str) -> Callable[[argparse.Namespace], None]:
+    def run(parsed: argparse.Namespace) -> None:
+        import importlib
+
+        from peace.config import compose, run_directory
+
+        words = list(parsed.words)
+        config = compose(words.pop(0) if words and "=" not in words[0] else name, words)
+        if parsed.dry_run:
+            import yaml
+
+            print(yaml.safe_dump(config, sort_keys=False), end="")
+            print(f"# run directory: {run_directory(config)}")
+        importlib.import_module(f"peace.commands.{name}").run(config, parsed.dry_run)
+
+    return run
+
+
+def _add_zoo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    zoo = verbs.add_parser("zoo", help="train, look at, check or export a zoo of models", description="Zoos of models.")
+    actions = zoo.add_subparsers(required=True, metavar="ACTION")
+
+    def train(parsed: argparse.Namespace) -> None:
+        from peace.commands import zoo
+
+        zoo.train(parsed.name, parsed.words, parsed.dry_run)
+
+    def show(parsed: argparse.Namespace) -> None:
+        from peace.commands import zoo
+
+        zoo.show(parsed.folder)
+
+    def verify(parsed: argparse.Namespace) -> None:
+        from peace.commands import zoo
+
+        zoo.verify(parsed.folder)
+
+    def export(parsed: argparse.Namespace) -> None:
+        from peace.commands import zoo
+
+        zoo.export(parsed.model, parsed.folder, parsed.out)
+
+    verb = _verb(actions, "train", "train the models of a recipe together", train)
+    verb.add_argument("name", help="a recipe under configs/zoo; `peace list zoos` names them")
+    verb.add_argument("words", nargs="*", metavar="key=value", help="such as seed=1")
+    verb.add_argument("--dry-run", action="store_true", help="say what would be trained")
+    for name, text, run in (("show", "print what is in a zoo", show), ("verify", "check every tensor's hash", verify)):
+        _verb(actions, name, text, run).add_argument("folder", help="the zoo's folder")
+    verb = _verb(actions, "export", "write one model as a plain safetensors file", export)
+    verb.add_argument("model", help="the model's id")
+    verb.add_argument("--zoo", dest="folder", required=True, help="the zoo's folder")
+    verb.add_argument("--out", required=True, help="the file to write")
+
+
+def _add_search(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    def search(parsed: argparse.Namespace) -> None:
+        from peace.commands import search
+
+        search.run(parsed.model, parsed.index, parsed.embedder, parsed.architecture, parsed.top, parsed.json)
+
+    verb = _verb(verbs, "search", "find the models of an index that are nearest to a file of weights", search)
+    verb.add_argument("model", help="a file of weights, best a safetensors file")
+    verb.add_argument("--index", required=True, help="the index's folder")
+    verb.add_argument("--embedder", help="the folder of the embedder that the index was made with (default: beside it)")
+    verb.add_argument("--architecture", help="which of the index's architectures the file is, where its tensors fit several")
+    verb.add_argument("--top", type=int, default=10, help="how many to print (default: 10)")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_reports(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    def table(parsed: argparse.Namespace) -> None:
+        from peace.commands import table
+
+        table.run(parsed.experiment, parsed.words, parsed.check)
+
+    def sweep(parsed: argparse.Namespace) -> None:
+        from peace.commands import sweep
+
+        sweep.run(parsed.experiment, parsed.words, parsed.seeds, parsed.local, main)
+
+    def names(parsed: argparse.Namespace) -> None:
+        from peace.commands import list as listing
+
+        listing.run(parsed.kind)
+
+    verb = _verb(verbs, "table", "print and write an experiment's tables from its records", table)
+    verb.add_argument("experiment", help="a folder under experiments")
+    verb.add_argument("words", nargs="*", metavar="key=value", help="such as paths.results=results")
+    verb.add_argument("--check", action="store_true", help="compare with the files that are there; exit 1 if they differ")
+    verb = _verb(verbs, "sweep", "print an experiment's commands, or run them here", sweep)
+    verb.add_argument("experiment", help="a folder under experiments")
+    verb.add_argument("words", nargs="*", metavar="key=value", help="added to every command")
+    verb.add_argument("--seeds", type=int, nargs="+", help="instead of the experiment's own")
+    verb.add_argument("--local", action="store_true", help="run the commands here, one after the other")
+    verb = _verb(verbs, "list", "print what can be named in a config", names)
+    verb.add_argument("kind", help="encoders, aggregators, augmentations, losses, baselines, datasets, zoos or tasks")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

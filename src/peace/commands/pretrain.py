@@ -1,0 +1,74 @@
+"""`peace pretrain`: trains an embedder on a zoo by contrast."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peace import provenance, seeding
+from peace.augmentations import AUGMENTATIONS, Augmentation
+from peace.config import fingerprint, run_directory, zoo_directory
+from peace.errors import InputError
+from peace.losses import LOSSES
+from peace.models.embedder import build_embedder
+from peace.models.saving import save_producer
+from peace.registry import arguments
+from peace.training.data import ZooData
+from peace.training.fit import TrainerConfig, fit
+from peace.training.module import Contrastive, OptimizerConfig
+from peace.zoo.storage import Zoo
+
+
+def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
+    """Trains the embedder that a config describes and saves it in its run directory."""
+    if config["producer"]["name"] != "trained":
+        raise InputError("nothing to train", got=f"producer '{config['producer']['name']}'", expected="'trained'")
+    trainer = TrainerConfig(**arguments(TrainerConfig, config["trainer"], "trainer"))
+    torch.manual_seed(seeding.key(config["seed"], "embedder"))
+    module = _module(config, trainer)
+    augmentations = build_augmentations(config["augmentation"])
+    where, started = run_directory(config), time.monotonic()
+    if dry_run:
+        print(f"would train {sum(p.numel() for p in module.parameters()):,} parameters for {trainer.max_steps} steps")
+        return
+    zoo = Zoo.open(zoo_directory(config))
+    data = ZooData(
+        zoo, augmentations, steps_per_epoch=trainer.steps_per_epoch, seed=config["seed"],
+        targets=config["regression"]["targets"], **_sampler(config["sampler"]),
+    )  # fmt: skip
+    fit(module, data, trainer, where, fingerprint([str(where)]), dict(config))
+    spent = {"zoo": zoo.hash, "seconds": round(time.monotonic() - started, 1), **provenance.stamp()}
+    identity = save_producer(where / "embedder", module.embedder, config, spent)
+    print(f"embedder {identity[:12]} trained on {len(data.rows)} checkpoints in {spent['seconds']} s: {where}")
+
+
+def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Augmentation]:
+    """Returns the augmentations that a config switches on: those whose arguments are not null."""
+    unknown = [name for name in node if name not in AUGMENTATIONS.names()]
+    for name in unknown:
+        AUGMENTATIONS.get(name)
+    return [AUGMENTATIONS.build({"name": name, **given}) for name, given in node.items() if given is not None]
+
+
+def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
+    optimizer = OptimizerConfig(**arguments(OptimizerConfig, config["optimizer"], "optimizer"))
+    loss, weight = LOSSES.build(config["loss"]), config["regression"]["weight"]
+    return Contrastive(build_embedder(config), loss, optimizer, trainer.max_steps, config["seed"], weight)
+
+
+def _sampler(node: Mapping[str, Any]) -> dict[str, Any]:
+    return arguments(ZooData, node, "sampler", "zoo", "augmentations", "steps_per_epoch", "seed", "targets")
+
+
+def saved_embedder(run: Path) -> Path:
+    """Returns where a run's embedder lies.
+
+    Raises:
+        InputError: It was not trained yet.
+    """
+    folder = run / "embedder"
+    if not folder.is_dir():
+        raise InputError("no trained embedder", where=run, do="run `peace pretrain` with the same words first")
+    return folder

@@ -1,0 +1,84 @@
+"""`peace search MODEL --index INDEX`: the models of an index that are nearest to a file of weights."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from peace.errors import InputError
+from peace.graph.stack import Stack
+from peace.index.faiss_index import FaissIndex
+from peace.models.loading import single
+from peace.models.saving import load_producer
+from peace.zoo.readers import read_state_dict
+
+
+def run(model: str, index: str, embedder: str | None, architecture: str | None, top: int, as_json: bool) -> None:
+    """Prints the nearest models.
+
+    Args:
+        model: A file of weights.
+        index: An index's folder.
+        embedder: The folder of the embedder that the index was made with; beside the index, if not given.
+        architecture: Name of the model's architecture among those of the index; needed only where tensors fit several.
+        top: How many models to print.
+        as_json: Whether to print JSON.
+
+    Raises:
+        InputError: A file cannot be read, the embedder is not the index's, or the tensors fit no architecture of it.
+    """
+    tensors, metadata = read_state_dict(model)
+    searched = FaissIndex.load(index)
+    producer, identity = load_producer(Path(embedder) if embedder else Path(index).parent / "embedder")
+    searched.require_embedder(identity)
+    readings = _readings(tensors, metadata, searched.rows, architecture, model)
+    with torch.no_grad():
+        vectors = torch.cat([producer.embed([stack]) for stack in readings.values()])
+    if not vectors.isfinite().all():
+        raise InputError("the embedding is not finite", where=model, do="check the model's weights")
+    similarities, places = searched.search(vectors, top)
+    best = int(similarities[:, 0].argmax())
+    found = searched.rows.iloc[places[best].tolist()][["id", "task", "architecture", "split", "test_accuracy"]]
+    found = found.assign(similarity=similarities[best].tolist()).reset_index(drop=True)
+    _show(found, list(readings)[best], list(readings), as_json)
+
+
+def _readings(
+    tensors: dict[str, Tensor], metadata: dict[str, str], rows: pd.DataFrame, wanted: str | None, model: str
+) -> dict[str, Stack]:
+    """The architectures that the file may be of, by name, with its weights read as each.
+
+    The file's own metadata decides; without it, all architectures of the index whose tensors have the same names and
+    shapes. Several remain where they differ in activations only, of which weights say nothing.
+    """
+    known = dict(zip(rows["architecture"], rows["architecture_config"], strict=True))
+    if wanted is not None and wanted not in known:
+        raise InputError(f"no architecture '{wanted}' in the index", expected=f"one of {', '.join(sorted(known))}")
+    if wanted is None and "architecture_config" in metadata:
+        known = {metadata.get("architecture", "of the file"): metadata["architecture_config"]}
+    fitting, reasons = {}, set()
+    for name, config in known.items():
+        if wanted in (None, name):
+            try:
+                fitting[name] = single(config, tensors)
+            except (InputError, json.JSONDecodeError) as error:
+                reasons.add(str(error))
+    if not fitting:
+        raise InputError("the tensors fit no architecture of the index", where=model,
+                         got=", ".join(f"{name} {list(tensor.shape)}" for name, tensor in list(tensors.items())[:4]),
+                         expected=" or ".join(sorted(known)))  # fmt: skip
+    return fitting
+
+
+def _show(found: pd.DataFrame, read_as: str, readings: list[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"read_as": read_as, "readings": readings, "neighbours": found.to_dict("records")}, indent=1))
+        return
+    if len(readings) > 1:
+        print(f"the tensors fit {' and '.join(readings)}; read as {read_as}, which is nearest to the index "
+              "(--architecture decides)")  # fmt: skip
+    print(found.to_string(float_format="%.4f"))
+
+

@@ -1,0 +1,45 @@
+"""`peace table`: the tables of an experiment from its records, and its figure from its points."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from peace.config import compose, folder
+from peace.errors import PeaceError
+from peace.reporting.figures import panels
+from peace.reporting.record import row_label
+from peace.reporting.spec import read_spec
+from peace.reporting.table import check_table, write_table
+
+
+def run(experiment: str, words: list[str], check: bool) -> None:
+    """Prints the Markdown table and writes `.md`, `.tex`, `.csv` and the figure; with `check` only compares.
+
+    Raises:
+        PeaceError: With `check`, a file differs from what the records say.
+    """
+    config = compose("evaluate", [f"experiment={experiment}", *words])
+    results, experiments = Path(config["paths"]["results"]), folder("experiments")
+    if check:
+        differing = check_table(experiment, experiments, results / "records", results / "tables")
+        if differing:
+            raise PeaceError(f"not what the records say: {', '.join(map(str, differing))}; run `peace table {experiment}`")
+        print(f"the tables of {experiment} are what the records say")
+        return
+    print(write_table(experiment, experiments, results / "records", results / "tables").markdown)
+    print(f"table: {results / 'tables' / experiment}.md, .tex, .csv")
+    _draw(experiment, experiments, Path(config["paths"]["runs"]), results)
+
+
+def _draw(experiment: str, experiments: Path, runs: Path, results: Path) -> None:
+    """Draws the points that `peace evaluate` left, in the order of the table's rows."""
+    frames = {}
+    for row in read_spec(experiments / experiment / "table.yaml")["rows"]:
+        points = runs / experiment / "points" / f"{row_label(row['row'])}.csv"
+        if points.is_file():
+            frame = pd.read_csv(points)
+            frames[f"{row['label']}, {frame['method'].iloc[0].upper()}"] = frame
+    if frames:
+        picture = results / "figures" / f"{experiment}.png"
+        panels(frames, picture)
+        print(f"picture: {picture} (points: {picture.with_suffix('.csv')})")

@@ -1,0 +1,70 @@
+"""`peace zoo train|show|verify|export`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from peace.config import compose, zoo_directory
+from peace.errors import InputError, PeaceError
+from peace.zoo.readers import write_safetensors
+from peace.zoo.recipe import shards
+from peace.zoo.storage import Zoo
+from peace.zoo.train import recipe_from, train_zoo
+
+
+def train(name: str, words: Sequence[str], dry_run: bool) -> None:
+    """Trains the zoo of a recipe, or goes on with it.
+
+    Args:
+        name: A recipe under `configs/zoo`.
+        words: `key=value` words.
+        dry_run: Whether only to say what would be trained.
+    """
+    config = compose("zoo", [f"zoo={name}", *words])
+    recipe, folder = recipe_from(config["zoo"]), zoo_directory(config)
+    if dry_run:
+        for shard in shards(recipe):
+            print(f"{len(shard.runs):6d} models  {shard.plan.epochs:4d} epochs  {shard.file}")
+        print(f"would be trained into {folder}")
+        return
+    zoo = train_zoo(recipe, folder)
+    diverged = zoo.rows.loc[zoo.rows["status"] == "diverged", "run_id"].nunique()
+    print(f"zoo of {zoo.rows['run_id'].nunique()} models, {len(zoo.rows)} checkpoints, {diverged} diverged: {folder}")
+
+
+def show(folder: str) -> None:
+    """Prints what is in a zoo."""
+    rows = Zoo.open(folder).rows
+    last = rows[rows["epoch"] == rows.groupby("run_id")["epoch"].transform("max")]
+    columns = {"models": ("id", "size"), "diverged": ("status", lambda status: int((status == "diverged").sum()))}
+    for column in ("train_accuracy", "test_accuracy", "generalisation_gap"):
+        columns[column] = (column, "mean")
+    for group in ("architecture", "task"):
+        print(last.groupby([group, "split"]).agg(**columns).to_string(float_format="%.3f"), end="\n\n")
+    print(f"{last['run_id'].nunique()} runs, {len(rows)} checkpoints at epochs {sorted(rows['epoch'].unique().tolist())}")
+
+
+def verify(folder: str) -> None:
+    """Reads and hashes every tensor of a zoo.
+
+    Raises:
+        PeaceError: Something is wrong; each thing is printed.
+    """
+    zoo = Zoo.open(folder)
+    wrong = zoo.verify()
+    for sentence in wrong:
+        print(sentence)
+    if wrong:
+        raise PeaceError(f"the zoo in {folder} has {len(wrong)} faults")
+    print(f"{len(zoo.rows)} models match their sha256; no run is in two splits")
+
+
+def export(model: str, folder: str, out: str) -> None:
+    """Writes one model of a zoo as a plain safetensors file, its state dict and what describes it."""
+    zoo = Zoo.open(folder)
+    record = zoo.record(model)
+    if Path(out).suffix != ".safetensors":
+        raise InputError("not a safetensors file", got=out, expected="a name that ends in .safetensors")
+    tensors = zoo.weights(zoo.rows[zoo.rows["id"] == model])
+    about = {"id": record.id, "architecture": record.architecture, "architecture_config": record.architecture_config}
+    write_safetensors(out, {name: tensor[0] for name, tensor in tensors.items()}, about)
+    print(f"{record.id} ({record.task}): {out}")

@@ -1,0 +1,183 @@
+"""Composition of configs from YAML files and `key=value` words, and what is a pure function of the result.
+
+A config file may start with a `defaults` list. An entry `group: choice` puts `<group>/<choice>.yaml` under the key
+`group`; an entry that is a plain word merges that file at the root. The file's own keys come after its defaults, the
+words of the command line last: `encoder=layer_gnn` swaps a group, `encoder.num_layers=6` sets a value.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from peace.errors import InputError, did_you_mean
+
+Plain = dict[str, Any]
+
+
+def folder(name: str) -> Path:
+    """Returns where `configs` or `experiments` lies: `PEACE_HOME`, the source checkout, or the installed package."""
+    package = Path(__file__).resolve().parent
+    home = os.environ.get("PEACE_HOME")
+    candidates = [Path(home) / name] if home else [package.parents[1] / name, package / f"_{name}"]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise InputError(f"no folder '{name}'", where=candidates[0].parent, do="set PEACE_HOME to a checkout of PEACE")
+
+
+def compose(name: str, words: Iterable[str] = (), root: Path | None = None) -> Plain:
+    """Returns the config `name` with its defaults and the command line's words, resolved to plain containers.
+
+    Args:
+        name: A file's name under the configs folder without `.yaml`, or a path to a YAML file.
+        words: `key=value` words; the value is YAML.
+        root: The configs folder, if not the usual one.
+
+    Raises:
+        InputError: A file, group choice or key does not exist, a word is not `key=value`, or a `???` was not given.
+    """
+    root = root or folder("configs")
+    path = Path(name) if name.endswith((".yaml", ".yml")) else root / f"{name}.yaml"
+    if not path.is_file():
+        known = [file.stem for file in root.glob("*.yaml")]
+        raise InputError(f"no config '{name}'", where=root, do=did_you_mean(name, known))
+    pairs = [_split(word) for word in words]
+    choices = {
+        key: str(value) for key, value in pairs if (root / key).is_dir() and isinstance(value, (str, int, float))
+    }
+    try:
+        config = _load(path, root, choices)
+        for key, value in pairs:
+            if key in choices:
+                _require(config, key, key)
+            else:
+                _set(config, key, value)
+        return _resolve(config)
+    except OmegaConfBaseException as error:
+        raise InputError("cannot compose the config", where=path, got=str(error).splitlines()[0]) from error
+
+
+def _split(word: str) -> tuple[str, object]:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise InputError(f"cannot read the word '{word}'", expected="key=value", do="write for instance seed=1")
+    try:
+        return key, yaml.load(text, Loader=_Yaml)
+    except yaml.YAMLError as error:
+        raise InputError("cannot read the value", where=f"the word '{word}'", got=text, expected="YAML") from error
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML whose `1e-4` is a number, as in YAML 1.2."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    list("-+0123456789."),
+)
+
+
+def _read(path: Path) -> Plain:
+    try:
+        content = yaml.load(path.read_text(), Loader=_Yaml)
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError("cannot read the config", where=path, got=" ".join(str(error).split())) from error
+    if content is not None and not isinstance(content, dict):
+        raise InputError("cannot read the config", where=path, got=type(content).__name__, expected="a mapping")
+    return content or {}
+
+
+def _load(path: Path, root: Path, choices: dict[str, str]) -> DictConfig:
+    content = _read(path)
+    merged = OmegaConf.create()
+    for entry in content.pop("defaults", None) or []:
+        if isinstance(entry, str):
+            merged = OmegaConf.merge(merged, _load(root / f"{entry}.yaml", root, choices))
+        elif isinstance(entry, dict) and len(entry) == 1:
+            ((group, choice),) = entry.items()
+            # Set, not merged: a choice takes the place of one that an earlier default made, arguments and all.
+            merged[group] = _group(root, group, choices.get(group, str(choice)))
+        else:
+            raise InputError("cannot read the defaults", where=path, got=entry, expected="`group: choice` or a word")
+    own = {key: value for key, value in content.items() if key not in choices}
+    return OmegaConf.merge(merged, OmegaConf.create(own))
+
+
+def _group(root: Path, group: str, choice: str) -> Plain | str:
+    if choice == "???":
+        return choice
+    path = root / group / f"{choice}.yaml"
+    if not path.is_file():
+        known = [file.stem for file in (root / group).glob("*.yaml")]
+        raise InputError(f"unknown {group} '{choice}'", where=root / group, do=did_you_mean(choice, known))
+    return _read(path)
+
+
+def _set(config: DictConfig, key: str, value: object) -> None:
+    """Sets a value that exists, or an argument of a component, which its registry checks later."""
+    node: Any = config
+    *parents, last = key.split(".")
+    for parent in parents:
+        _require(node, parent, key)
+        node = node[parent]
+        if not isinstance(node, DictConfig):
+            raise InputError(f"unknown key '{key}'", got=f"'{parent}' = {node}", expected="a mapping there")
+    if "name" not in node:
+        _require(node, last, key)
+    OmegaConf.update(node, last, value, merge=False)
+
+
+def _require(node: DictConfig, key: str, whole: str) -> None:
+    # Not `key in node`, which denies a key whose value is still `???`.
+    if key not in node.keys():
+        raise InputError(f"unknown key '{whole}'", do=did_you_mean(key, map(str, node)))
+
+
+def _resolve(config: DictConfig) -> Plain:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise InputError(f"no value for '{missing[0]}'", do=f"write {missing[0]}=... on the command line")
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def fingerprint(node: object) -> str:
+    """Returns 12 hexadecimal digits that are a pure function of a plain config, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(node, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def zoo_directory(config: Mapping[str, Any]) -> Path:
+    """Returns `<paths.zoos>/<zoo.name>/<fingerprint>`, where the zoo that `config.zoo` describes lies."""
+    zoo = config["zoo"]
+    return Path(config["paths"]["zoos"]) / str(zoo["name"]) / fingerprint(zoo)
+
+
+_IDENTITY = {
+    "trained": ("zoo", "graph", "encoder", "aggregator", "head", "regression", "augmentation", "loss", "optimizer"),
+    "baseline": ("zoo",),
+}
+
+
+def run_directory(config: Mapping[str, Any]) -> Path:
+    """Returns `<paths.runs>/<experiment>/<fingerprint>/seed<k>`, where everything of one run lies.
+
+    The fingerprint covers what decides the run's numbers: the zoo, the producer of the embeddings and, where that is
+    trained, everything it is trained with. How many workers, which logger or which device is not part of it.
+    """
+    trained = config["producer"]["name"] == "trained"
+    identity = {key: config[key] for key in _IDENTITY["trained" if trained else "baseline"]}
+    identity["producer"] = config["producer"]
+    if trained:
+        ignored = {"accelerator", "devices", "num_workers", "logger", "progress", "checkpoint_every", "log_every"}
+        identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ignored}
+    identity = json.loads(json.dumps(identity))
+    identity["zoo"].pop("seed", None)
+    return Path(config["paths"]["runs"]) / config["experiment"] / fingerprint(identity) / f"seed{config['seed']}"

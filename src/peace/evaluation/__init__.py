@@ -1,0 +1,1 @@
+"""Scores of embedding tables and rankings; nothing here knows what made them."""

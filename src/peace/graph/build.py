@@ -1,0 +1,102 @@
+"""Weight graphs of feed-forward modules: linear, convolution, pooling, flatten, dropout and activations in a row."""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from peace.errors import InputError
+from peace.graph.weight_graph import Axis, Layer, Scaling, WeightGraph
+from peace.zoo import architectures
+
+_HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU)
+_ODD = (nn.Tanh,)
+_OTHER_ELEMENTWISE = (nn.Sigmoid, nn.GELU, nn.SiLU)
+_MAX_POOLING = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_AVERAGE_POOLING = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def from_module(module: nn.Sequential, input_shape: Sequence[int]) -> WeightGraph:
+    """Returns the weight graph of a sequential module.
+
+    Each weight layer makes an axis. What stands between it and the next one decides the axis's scaling: a ReLU leaves
+    positive numbers, a tanh signs, max-pooling takes the sign away (max(-x) is not -max(x)), any other activation
+    takes both. Permutation is always allowed on hidden axes.
+
+    Args:
+        module: Its layers, left as they are; shapes are traced on the meta device.
+        input_shape: Shape of one input: (C, H, W) for images, (n,) for vectors.
+
+    Raises:
+        InputError: A layer is of a kind that is not understood, or the module has no weights.
+    """
+    axes = [Axis("input", tuple(input_shape), "input")]
+    layers: list[Layer] = []
+    allowed = {"positive", "sign"}
+    taps: tuple[int, ...] = ()
+    x = torch.empty(1, *input_shape, device="meta")
+    for name, layer in copy.deepcopy(module).to("meta").named_children():
+        before, x = x, _trace(name, layer, x)
+        if isinstance(layer, (nn.Linear, *_CONVOLUTIONS)):
+            if isinstance(layer, _CONVOLUTIONS) and not layers:
+                axes[0] = replace(axes[0], shape=(input_shape[0],))
+            axes[-1] = replace(axes[-1], scaling=_scaling(axes[-1], allowed))
+            layers.append(_layer(name, layer, len(axes), taps))
+            axes.append(Axis(name, (x.shape[1],), "hidden", permutable=True))
+            allowed, taps = {"positive", "sign"}, ()
+        elif isinstance(layer, nn.Flatten):
+            taps = tuple(before.shape[2:]) if layers else ()
+        else:
+            allowed &= _passes(name, layer)
+    if not layers:
+        raise InputError("the module has no weights", got=type(module).__name__, expected="linear or convolution layers")
+    axes[-1] = replace(axes[-1], role="output", permutable=False)
+    return WeightGraph(tuple(axes), tuple(layers))
+
+
+@lru_cache(maxsize=256)
+def from_architecture(config: str) -> WeightGraph:
+    """Returns the weight graph of a manifest's `architecture_config` (JSON text)."""
+    return from_module(architectures.build(config), json.loads(config)["input_shape"])
+
+
+def _trace(name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return layer(x)
+    except RuntimeError as error:
+        raise InputError(f"layer {name} does not fit what comes before it", got=str(error).splitlines()[0]) from error
+
+
+def _layer(name: str, layer: nn.Module, out_axis: int, taps: tuple[int, ...]) -> Layer:
+    convolution = isinstance(layer, _CONVOLUTIONS)
+    if convolution and layer.groups != 1:
+        raise InputError(f"layer {name} is a grouped convolution", got=f"groups={layer.groups}", expected="groups=1")
+    bias = f"{name}.bias" if layer.bias is not None else None
+    grid = tuple(layer.kernel_size) if convolution else taps
+    return Layer(name, "conv" if convolution else "linear", out_axis, out_axis - 1, grid, f"{name}.weight", bias)
+
+
+def _passes(name: str, layer: nn.Module) -> set[str]:
+    """Which scalings of its input a layer without weights hands on to its output."""
+    if isinstance(layer, (*_TRANSPARENT, *_AVERAGE_POOLING)):
+        return {"positive", "sign"}
+    if isinstance(layer, (*_HOMOGENEOUS, *_MAX_POOLING)):
+        return {"positive"}
+    if isinstance(layer, _ODD):
+        return {"sign"}
+    if isinstance(layer, _OTHER_ELEMENTWISE):
+        return set()
+    raise InputError(f"layer {name} is not understood", got=type(layer).__name__,
+                     expected="linear, convolution, pooling, flatten, dropout or activation")  # fmt: skip
+
+
+def _scaling(axis: Axis, allowed: set[str]) -> Scaling:
+    if axis.role != "hidden" or not allowed:
+        return "none"
+    return "positive" if "positive" in allowed else "sign"

@@ -1,0 +1,86 @@
+"""A batch: the weights of graphs of one architecture, stacked. A mixed batch is a list of stacks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from peace.errors import InputError
+from peace.graph.weight_graph import WeightGraph
+
+
+@dataclass(frozen=True)
+class Stack:
+    """B models of one architecture.
+
+    Attributes:
+        graph: Their common structure.
+        weights: One tensor a layer. Shape of each: [B, n_out, n_in, n_tap].
+        biases: One tensor or None a layer. Shape of each: [B, n_out].
+    """
+
+    graph: WeightGraph
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+
+    @classmethod
+    def of(cls, graph: WeightGraph, tensors: Mapping[str, Tensor]) -> "Stack":
+        """Returns stacked state-dict tensors, shape [B, *shape] each, as a stack; no number is copied.
+
+        Raises:
+            InputError: A tensor is missing, superfluous or of another shape.
+        """
+        names = {name for layer in graph.layers for name in (layer.weight, layer.bias) if name}
+        if names != tensors.keys():
+            raise InputError("tensors do not fit the architecture", got=sorted(tensors), expected=sorted(names))
+        weights, biases = [], []
+        for layer in graph.layers:
+            n_out, n_in = graph.axes[layer.out_axis].size, graph.axes[layer.in_axis].size
+            weights.append(_shaped(tensors[layer.weight], layer.weight, n_out, n_in, layer.n_tap))
+            biases.append(_shaped(tensors[layer.bias], layer.bias, n_out) if layer.bias else None)
+        return cls(graph, tuple(weights), tuple(biases))
+
+    def tensors(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the stack as state-dict tensors, each in the shape that it has in `like`."""
+        found = {}
+        for layer, weight, bias in zip(self.graph.layers, self.weights, self.biases, strict=True):
+            found[layer.weight] = weight.reshape(like[layer.weight].shape)
+            if bias is not None and layer.bias:
+                found[layer.bias] = bias
+        return found
+
+    def __len__(self) -> int:
+        """Returns B."""
+        return len(self.weights[0])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Stack":
+        """Returns the stack with a function applied to every tensor."""
+        biases = tuple(None if bias is None else function(bias) for bias in self.biases)
+        return replace(self, weights=tuple(map(function, self.weights)), biases=biases)
+
+    def select(self, places: Tensor | slice) -> "Stack":
+        """Returns the models at these places of the batch."""
+        return self.map(lambda tensor: tensor[places])
+
+    def to(self, target: torch.device | torch.dtype) -> "Stack":
+        """Returns the stack on another device or in another type."""
+        return self.map(lambda tensor: tensor.to(target))
+
+
+def join(stacks: Sequence[Stack]) -> Stack:
+    """Returns stacks of one architecture as one, in order."""
+    weights = tuple(torch.cat(parts) for parts in zip(*(stack.weights for stack in stacks), strict=True))
+    biases = tuple(
+        None if parts[0] is None else torch.cat(parts) for parts in zip(*(stack.biases for stack in stacks), strict=True)
+    )
+    return Stack(stacks[0].graph, weights, biases)
+
+
+def _shaped(tensor: Tensor, name: str, *shape: int) -> Tensor:
+    size = 1
+    for length in shape:
+        size *= length
+    if tensor[0].numel() != size:
+        raise InputError("a tensor does not fit the architecture", where=name, got=tuple(tensor.shape[1:]), expected=shape)
+    return tensor.reshape(len(tensor), *shape)

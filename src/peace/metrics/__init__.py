@@ -1,0 +1,1 @@
+"""Measures that torchmetrics and scikit-learn lack, or give only for one query at a time."""

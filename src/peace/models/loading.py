@@ -1,0 +1,38 @@
+"""Models of a zoo as stacks in memory."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from torch import Tensor
+
+from peace.graph.build import from_architecture
+from peace.graph.stack import Stack
+from peace.zoo.storage import Zoo
+
+
+def load_stacks(zoo: Zoo, rows: pd.DataFrame) -> tuple[list[Stack], pd.DataFrame]:
+    """Returns the models of some rows as one stack per architecture, and the rows in the order of the stacks.
+
+    Raises:
+        InputError: Weights cannot be read or do not fit their architecture.
+    """
+    parts = list(zoo.by_architecture(rows))
+    stacks = [Stack.of(from_architecture(part["architecture_config"].iloc[0]), zoo.weights(part)) for part in parts]
+    return stacks, pd.concat(parts, ignore_index=True)
+
+
+def single(architecture: str, tensors: dict[str, Tensor]) -> Stack:
+    """Returns one state dict as a stack of one model, in float32.
+
+    Args:
+        architecture: JSON of its `architecture_config`.
+        tensors: Its state dict.
+    """
+    return Stack.of(from_architecture(architecture), {name: tensor[None].float() for name, tensor in tensors.items()})
+
+
+def chunks(stacks: Iterable[Stack], models: int) -> Iterable[Stack]:
+    """Yields the stacks in parts of at most so many models, to bound the memory of a forward pass."""
+    for stack in stacks:
+        for start in range(0, len(stack), models):
+            yield stack.select(slice(start, start + models))

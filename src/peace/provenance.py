@@ -1,0 +1,61 @@
+"""What a result came from: commit, versions, device, hashes and seconds."""
+
+import hashlib
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("peace", "torch", "lightning", "torch-geometric", "faiss-cpu", "scikit-learn", "numpy")
+_STARTED = time.monotonic()
+
+
+def git_commit() -> str:
+    """Returns the commit of the source tree, with `+dirty` if files differ from it; `unknown` outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git("rev-parse", "HEAD", cwd=here)
+        return commit + ("+dirty" if _git("status", "--porcelain", "--", "*.py", "*.yaml", cwd=here.parents[1]) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    return subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def device() -> str:
+    """Returns the accelerator's name, or the processor with the number of threads that torch uses."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def file_hash(path: str | Path) -> str:
+    """Returns the sha256 of a file's content, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seconds_since_start() -> float:
+    """Returns the seconds since this module was first imported, about the age of the process."""
+    return time.monotonic() - _STARTED
+
+
+def stamp() -> dict[str, object]:
+    """Returns commit, versions and device: what every record and every saved model carries."""
+    return {"git_commit": git_commit(), "versions": versions(), "device": device()}

@@ -1,0 +1,118 @@
+"""A summary as Markdown, as LaTeX with booktabs, and as CSV."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import astuple
+
+from peace.reporting.printing import Printed, Rank, chance, flat, heads, rows
+from peace.reporting.summary import Block, Summary
+
+_CELLS = "Mean ± standard deviation over seeds [95 % bootstrap interval, mean over seeds]"
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        **{character: f"{{{character}}}" for character in "[]*"},  # after \\ they would be read as its arguments
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "†": r"$^\dagger$",
+        "–": "--",
+        "−": "$-$",
+    }
+)
+
+
+def markdown(summary: Summary) -> str:
+    """Returns the table as Markdown: one heading and one table a block, remarks below."""
+    parts = [f"<!-- Written by `peace table {summary.experiment}` from the records: do not edit. -->"]
+    parts += [f"# {flat(summary.title)}", flat(summary.caption)]
+    for block in summary.blocks:
+        parts += [f"## {flat(block.title)}", "\n".join(_markdown_lines(block))]
+    remarks = [f"{_CELLS}; best in bold.", *map(flat, summary.remarks)]
+    return "\n\n".join([*parts, *remarks]) + "\n"
+
+
+def _markdown_lines(block: Block) -> Iterable[str]:
+    yield _markdown_row(["", *heads(block)])
+    yield "|---|" + "---:|" * len(block.columns)
+    for name, cells in rows(block):
+        marked = (f"**{cell.mean}**" if cell.rank == Rank.BEST else cell.mean for cell in cells)
+        yield _markdown_row([name, *(mean + cell.rest for mean, cell in zip(marked, cells, strict=True))])
+    if block.chance:
+        yield _markdown_row(["Chance", *chance(block)])
+
+
+def _markdown_row(texts: Iterable[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def latex(summary: Summary) -> str:
+    """Returns the table as a LaTeX float for the package booktabs: one tabular a block, remarks below."""
+    caption = f"{flat(summary.title).rstrip('.')}. {flat(summary.caption)}"
+    remarks = [f"{_CELLS}; best in bold, second best underlined.", *map(flat, summary.remarks)]
+    return "\n".join(
+        [
+            f"% Written by `peace table {summary.experiment}` from the records: do not edit.",
+            r"% Needs \usepackage{booktabs}.",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escaped(caption)}}}",
+            rf"\label{{tab:{summary.experiment}}}",
+            *(text for block in summary.blocks for text in _latex_lines(block)),
+            r"{\footnotesize " + r" \\ ".join(map(_escaped, remarks)) + r" \par}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_lines(block: Block) -> Iterable[str]:
+    yield rf"\textbf{{{_escaped(flat(block.title))}}} \\[2pt]"
+    yield rf"\begin{{tabular}}{{l{'r' * len(block.columns)}}}"
+    yield r"\toprule"
+    yield _latex_row(map(_escaped, ["", *heads(block)]))
+    yield r"\midrule"
+    for name, cells in rows(block):
+        yield _latex_row([_escaped(name), *map(_latex_cell, cells)])
+    if block.chance:
+        yield r"\midrule"
+        yield _latex_row(map(_escaped, ["Chance", *chance(block)]))
+    yield r"\bottomrule"
+    yield r"\end{tabular} \\[6pt]"
+
+
+def _latex_cell(cell: Printed) -> str:
+    command = {Rank.PLAIN: "{}", Rank.BEST: r"\textbf{{{}}}", Rank.SECOND: r"\underline{{{}}}"}[cell.rank]
+    return command.format(_escaped(cell.mean)) + cell.rest.translate({ord("±"): r"$\pm$", ord("−"): "$-$"})
+
+
+def _latex_row(texts: Iterable[str]) -> str:
+    return " & ".join(texts).strip() + r" \\"
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def comma_separated(summary: Summary) -> str:
+    """Returns the cells in long form: one line a row, block and metric, six significant digits."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["row", "block", "metric", "seeds", "mean", "std", "chance", "low", "high"])
+    for block in summary.blocks:
+        for line in block.lines:
+            for column, cell in zip(block.columns, line.cells, strict=True):
+                if cell:
+                    writer.writerow(
+                        [line.name, flat(block.title), column.metric, cell.seeds, *map(_exact, astuple(cell)[1:])]
+                    )
+    return file.getvalue()
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else repr(float(f"{value:.6g}"))

@@ -1,0 +1,87 @@
+"""What a table shows: the file `experiments/<name>/table.yaml`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from peace.errors import InputError
+from peace.reporting.schema import Checked, broken_rule
+
+
+def _number_as_text(value: object) -> object:
+    """Lets `num_layers: 6` in YAML name the row that a record calls `{"num_layers": "6"}`."""
+    return str(value) if type(value) in (int, float) else value
+
+
+Row = Annotated[dict[str, Annotated[str, BeforeValidator(_number_as_text)]], Field(min_length=1)]
+
+
+class RowSpec(Checked):
+    """One row: which records it sums up, and its printed name."""
+
+    row: Row
+    label: str
+
+
+class ColumnSpec(Checked):
+    """One column: its metric, printed name and format, and which end of the metric is the better one."""
+
+    metric: str
+    label: str
+    format: Literal["percent", "number", "scientific", "integer"]
+    better: Literal["max", "min", "none"] = "max"
+
+
+class BlockSpec(Checked):
+    """One sub-table."""
+
+    title: str
+    columns: Annotated[list[ColumnSpec], Field(min_length=1)]
+
+
+class TableSpec(Checked):
+    """A whole table: rows in printed order, sub-tables, and how many seeds each row should have."""
+
+    title: str
+    caption: str
+    seeds: Annotated[int, Field(ge=1)]
+    rows: Annotated[list[RowSpec], Field(min_length=1)]
+    baseline: Row | None = None
+    chance: bool = True
+    blocks: Annotated[list[BlockSpec], Field(min_length=1)]
+
+    @field_validator("rows")
+    @classmethod
+    def _each_row_once(cls, rows: list[RowSpec]) -> list[RowSpec]:
+        for position, row in enumerate(rows):
+            if row.row in [earlier.row for earlier in rows[:position]]:
+                raise broken_rule(f"row {row.row} twice")
+        return rows
+
+    @model_validator(mode="after")
+    def _baseline_is_a_row(self) -> Self:
+        if self.baseline is not None and self.baseline not in [row.row for row in self.rows]:
+            raise broken_rule(f"the baseline {self.baseline} is none of the rows")
+        return self
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Returns the content of a `table.yaml`, checked.
+
+    Raises:
+        InputError: There is no such file, it is not YAML, or a key is missing, unknown or of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(
+            "no table.yaml", where=path.parent, do="name a folder under experiments/ that has one"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(
+            "cannot read the table", where=path, got=" ".join(str(error).split()), expected="YAML"
+        ) from error
+    TableSpec.parse(content, path)
+    return content

@@ -1,0 +1,152 @@
+"""What the records say about each cell of a table: mean, spread, interval and chance level over seeds."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from peace.errors import InputError
+from peace.reporting.record import Metric, Record, row_label
+from peace.reporting.spec import BlockSpec, ColumnSpec, RowSpec, TableSpec
+
+_AGREEMENT = 1e-3
+_Row = tuple[RowSpec, list[Record]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row over its seeds.
+
+    Args:
+        seeds: How many records carry the metric.
+        mean: Mean over seeds.
+        std: Sample standard deviation over seeds, s = sqrt(Σ (x - mean)² / (n - 1)); none with one seed.
+        chance: Mean of the chance levels, where records carry one.
+        low: Mean over seeds of the lower bounds of the bootstrap intervals, where records carry them.
+        high: The same of the upper bounds.
+    """
+
+    seeds: int
+    mean: float
+    std: float | None
+    chance: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a block: its name in records, its printed name, whether seeds are missing, a cell a column."""
+
+    name: str
+    label: str
+    short: bool
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One sub-table: columns, lines, and the chance level of each column (none where no record carries one)."""
+
+    title: str
+    columns: tuple[ColumnSpec, ...]
+    lines: tuple[Line, ...]
+    chance: tuple[float | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A whole table before it is printed, with the remarks that belong under it."""
+
+    experiment: str
+    title: str
+    caption: str
+    blocks: tuple[Block, ...]
+    remarks: tuple[str, ...]
+
+
+def summarise(spec: TableSpec, records: Sequence[Record]) -> Summary:
+    """Returns the cells of every block, and remarks on what the table leaves out.
+
+    Args:
+        spec: What the table shows.
+        records: All records of one experiment, in any order.
+
+    Raises:
+        InputError: There are no records, or the chance level of a column differs between rows of one seed.
+    """
+    if not records:
+        raise InputError("no records to make a table from", expected="at least one")
+    ordered = sorted(records, key=lambda record: record.seed)
+    rows = [(row, [record for record in ordered if record.row == row.row]) for row in spec.rows]
+    shown = [(row, found) for row, found in rows if found]
+    blocks = tuple(_block(block, shown, spec) for block in spec.blocks)
+    return Summary(
+        records[0].experiment, spec.title, spec.caption, blocks, tuple(_remarks(spec, blocks, rows, ordered))
+    )
+
+
+def _block(block: BlockSpec, shown: Sequence[_Row], spec: TableSpec) -> Block:
+    lines = tuple(_line(row, found, block.columns, spec.seeds) for row, found in shown)
+    chance = tuple(_chance(column.metric, shown) for column in block.columns)
+    known = spec.chance and any(level is not None for level in chance)
+    return Block(block.title, tuple(block.columns), lines, chance if known else None)
+
+
+def _line(row: RowSpec, records: list[Record], columns: Sequence[ColumnSpec], seeds: int) -> Line:
+    cells = tuple(
+        _cell([record.metrics[c.metric] for record in records if c.metric in record.metrics]) for c in columns
+    )
+    fewest = min([len(records), *(cell.seeds for cell in cells if cell)])
+    return Line(row_label(row.row), row.label, fewest < seeds, cells)
+
+
+def _cell(metrics: list[Metric]) -> Cell | None:
+    if not metrics:
+        return None
+    values = [metric.value for metric in metrics]
+    return Cell(
+        seeds=len(values),
+        mean=fmean(values),
+        std=stdev(values) if len(values) > 1 else None,
+        chance=_mean(metric.chance for metric in metrics),
+        low=_mean(metric.low for metric in metrics),
+        high=_mean(metric.high for metric in metrics),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    given = [value for value in values if value is not None]
+    return fmean(given) if given else None
+
+
+def _chance(metric: str, shown: Sequence[_Row]) -> float | None:
+    levels: dict[int, dict[str, float]] = defaultdict(dict)
+    for row, records in shown:
+        for record in records:
+            if metric in record.metrics and (chance := record.metrics[metric].chance) is not None:
+                levels[record.seed][row_label(row.row)] = chance
+    for seed, by_row in levels.items():
+        if max(by_row.values()) - min(by_row.values()) > _AGREEMENT * max(map(abs, by_row.values())):
+            raise InputError(
+                f"the chance level of '{metric}' differs between rows of seed {seed}",
+                got=", ".join(f"{label} {level:g}" for label, level in by_row.items()),
+                expected="one level: these rows were scored on different galleries",
+                do="score them again on the same zoo",
+            )
+    return _mean(level for by_row in levels.values() for level in by_row.values())
+
+
+def _remarks(
+    spec: TableSpec, blocks: Iterable[Block], rows: Iterable[_Row], records: Iterable[Record]
+) -> Iterator[str]:
+    yield from (f"Baseline: {row.label}." for row in spec.rows if row.row == spec.baseline)
+    if any(line.short for block in blocks for line in block.lines):
+        yield f"† Fewer than the {spec.seeds} seeds asked for."
+    if absent := [row.label for row, found in rows if not found]:
+        yield f"No records yet: {', '.join(absent)}."
+    listed = [row.row for row in spec.rows]
+    unlisted = Counter(row_label(record.row) for record in records if record.row not in listed)
+    if unlisted:
+        named = ", ".join(f"{name} ({count})" for name, count in sorted(unlisted.items()))
+        yield f"Records that this table does not list: {named}."

@@ -1,0 +1,1 @@
+"""Training of embedders: LightningModule, DataModule, callbacks, samplers."""

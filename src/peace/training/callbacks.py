@@ -1,0 +1,33 @@
+"""Checkpoints that a stop request, a crash or a requeue can go on from, bit for bit."""
+
+from pathlib import Path
+
+import lightning as L
+from torch import Tensor
+
+from peace.atomic import replacing
+from peace.interruption import StopRequest
+
+
+class Checkpointing(L.Callback):
+    """Writes `last.ckpt` every so many steps, at the end, and where a stop was asked for, which also ends training.
+
+    Args:
+        path: The checkpoint.
+        every: Steps between two writes.
+        stop: Whether a stop was asked for.
+    """
+
+    def __init__(self, path: Path, every: int, stop: StopRequest) -> None:
+        self.path, self.every, self.stop = path, every, stop
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: object, batch_idx: int
+    ) -> None:
+        """Writes if it is time to; the step, its optimiser and its schedule are complete here."""
+        done = trainer.global_step >= trainer.max_steps
+        if self.stop.asked or done or trainer.global_step % self.every == 0:
+            with replacing(self.path) as path:
+                trainer.save_checkpoint(path)
+        if self.stop.asked and not done:
+            trainer.should_stop = True

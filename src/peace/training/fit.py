@@ -1,0 +1,120 @@
+"""Training of an embedder in a run directory: starts, or goes on where it was stopped."""
+
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from peace.errors import InputError
+from peace.interruption import Interrupted, stop_requests
+from peace.training.callbacks import Checkpointing
+from peace.training.data import ZooData
+from peace.training.module import Contrastive
+
+CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long and on what to train.
+
+    Attributes:
+        max_steps: Optimiser steps.
+        steps_per_epoch: Steps between two looks at `val`.
+        precision: `32-true` or `bf16-mixed`.
+        accelerator: `auto`, `cpu` or `gpu`.
+        devices: Number of devices.
+        checkpoint_every: Steps between two checkpoints.
+        log_every: Steps between two logged losses.
+        logger: `csv`, or `wandb` (offline unless a key is set).
+        progress: Whether to show a progress bar on a terminal.
+    """
+
+    max_steps: int = 10_000
+    steps_per_epoch: int = 100
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    checkpoint_every: int = 200
+    log_every: int = 10
+    logger: Literal["csv", "wandb"] = "csv"
+    progress: bool = True
+
+
+def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, name: str, record: dict) -> None:
+    """Trains a module to its last step, going on from the run directory's checkpoint if there is one.
+
+    Args:
+        module: What is trained, in place.
+        data: Its batches.
+        config: How long and on what.
+        run: The run directory; checkpoint and logs go there.
+        name: The run's id for the logger, a pure function of the config.
+        record: The config, for the logger.
+
+    Raises:
+        InputError: The checkpoint cannot be read.
+        Interrupted: A stop was asked for; the checkpoint is written.
+    """
+    checkpoint = run / CHECKPOINT
+    start = _steps_done(checkpoint)
+    if start >= config.max_steps:
+        module.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"])
+        return
+    with stop_requests() as stop, warnings.catch_warnings():
+        # Batches are views of a zoo in memory; worker processes would copy it without being faster.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = L.Trainer(
+            max_epochs=-1,
+            max_steps=config.max_steps,
+            precision=config.precision,
+            accelerator=config.accelerator,
+            devices=config.devices,
+            logger=_logger(config.logger, run, name, record, start),
+            callbacks=_callbacks(config, checkpoint, stop),
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=_shown(config),
+            log_every_n_steps=config.log_every,
+            num_sanity_val_steps=0,
+            default_root_dir=run,
+        )
+        trainer.fit(module, data, ckpt_path=checkpoint if start else None, weights_only=True)
+        if trainer.global_step < config.max_steps:
+            raise Interrupted(f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on")
+
+
+def _steps_done(checkpoint: Path) -> int:
+    if not checkpoint.is_file():
+        return 0
+    try:
+        return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
+    except (OSError, RuntimeError, KeyError, EOFError, ValueError) as error:
+        raise InputError("cannot read the checkpoint", where=checkpoint, got=str(error).splitlines()[0],
+                         do="delete it to train from the start") from error  # fmt: skip
+
+
+def _shown(config: TrainerConfig) -> bool:
+    return config.progress and sys.stderr.isatty()
+
+
+def _callbacks(config: TrainerConfig, checkpoint: Path, stop: object) -> list[L.Callback]:
+    callbacks: list[L.Callback] = [Checkpointing(checkpoint, config.checkpoint_every, stop)]  # type: ignore[arg-type]
+    return [*callbacks, TQDMProgressBar()] if _shown(config) else callbacks
+
+
+def _logger(kind: str, run: Path, name: str, record: dict, start: int) -> Logger:
+    """A logger that never deletes what an earlier part of the same run wrote."""
+    if kind == "csv":
+        return CSVLogger(run, name="logs", version=f"from_step_{start:06d}")
+    mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
+    return WandbLogger(project="peace", save_dir=run, id=name, name=name, resume="allow", mode=mode, config=record)

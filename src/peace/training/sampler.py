@@ -1,0 +1,37 @@
+"""Which models stand in a batch: a pure function of seed and step."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from peace import seeding
+from peace.augmentations import Kinship
+
+
+class Sampler:
+    """Draws batches of models of which no two are of one recipe, or of one run.
+
+    In NT-Xent every other model of the batch is a negative, so what is a positive elsewhere must not stand beside it:
+    `distinct="recipe"` goes with near-duplicate positives, `"run"` with checkpoints of the same run.
+
+    Args:
+        kinship: Who is related to whom.
+        batch_size: Most models in a batch; there are fewer where there are fewer recipes (or runs).
+        distinct: What no two models of a batch share.
+        seed: Seed of all batches.
+    """
+
+    def __init__(self, kinship: Kinship, batch_size: int, distinct: Literal["recipe", "run"], seed: int) -> None:
+        self.groups = kinship.recipes if distinct == "recipe" else kinship.runs
+        self.batch_size, self.seed = batch_size, seed
+
+    def batch(self, step: int) -> Tensor:
+        """Returns the models of one step, in ascending order. Shape: [at most batch_size] int64."""
+        generator = seeding.generator(self.seed, "batch", step)
+        order = torch.randperm(len(self.groups), generator=generator)
+        _, group = self.groups[order].unique(return_inverse=True)
+        first = torch.full((int(group.max()) + 1,), len(order)).scatter_reduce(0, group, torch.arange(len(order)), "amin")
+        chosen = order[first]
+        picked = torch.randperm(len(chosen), generator=generator)[: self.batch_size]
+        return chosen[picked].sort().values

@@ -1,0 +1,72 @@
+"""Optimisers over a population: torch's update rules with a learning rate and a weight decay for each model."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from peace.errors import InputError, did_you_mean
+
+
+@dataclass
+class Optimizer:
+    """One of torch's optimisers over a matrix whose rows are models.
+
+    Follows `torch.optim.SGD` (with or without momentum 0.9), `Adam` and `AdamW` at their defaults, update for update:
+    weight decay is added to the gradient, except in `adamw`, where it shrinks the weights (Loshchilov and Hutter 2019,
+    arXiv:1711.05101).
+
+    Attributes:
+        name: `sgd`, `momentum`, `adam` or `adamw`.
+        learning_rate: Shape [M, 1].
+        weight_decay: Shape [M, 1].
+        state: Moments, each [M, P], and each model's count of steps, [M, 1].
+    """
+
+    name: str
+    learning_rate: Tensor
+    weight_decay: Tensor
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    NAMES = ("sgd", "momentum", "adam", "adamw")
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown name."""
+        if self.name not in self.NAMES:
+            raise InputError(f"unknown zoo optimiser '{self.name}'", do=did_you_mean(self.name, self.NAMES))
+
+    def step(self, weights: Tensor, gradient: Tensor, active: Tensor | None = None) -> Tensor:
+        """Returns the weights after one step.
+
+        Args:
+            weights: Shape [M, P].
+            gradient: Shape [M, P].
+            active: Which models take the step, the others and their moments stay as they are. Shape: [M, 1] bool.
+        """
+        if not self.state:
+            moments = {"sgd": (), "momentum": ("first",), "adam": ("first", "second"), "adamw": ("first", "second")}
+            self.state = {name: torch.zeros_like(weights) for name in moments[self.name]}
+            self.state["steps"] = torch.zeros_like(self.learning_rate)
+        stepped, state = self._update(weights, gradient)
+        if active is not None:
+            stepped = torch.where(active, stepped, weights)
+            state = {name: torch.where(active, new, self.state[name]) for name, new in state.items()}
+        self.state = state
+        return stepped
+
+    def _update(self, weights: Tensor, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        steps = self.state["steps"] + 1
+        if self.name == "adamw":
+            weights = weights * (1 - self.learning_rate * self.weight_decay)
+        elif self.weight_decay.any():
+            gradient = gradient + self.weight_decay * weights
+        if self.name == "sgd":
+            return weights - self.learning_rate * gradient, {"steps": steps}
+        if self.name == "momentum":
+            first = self.state["first"] * 0.9 + gradient
+            return weights - self.learning_rate * first, {"first": first, "steps": steps}
+        first = torch.lerp(self.state["first"], gradient, 0.1)
+        second = (self.state["second"] * 0.999).addcmul_(gradient, gradient, value=0.001)
+        rate = self.learning_rate / (1 - 0.9**steps)
+        spread = second.sqrt().div_((1 - 0.999**steps).sqrt()).add_(1e-8)
+        return torch.addcdiv(weights, rate * first, spread, value=-1), {"first": first, "second": second, "steps": steps}

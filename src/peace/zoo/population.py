@@ -1,0 +1,189 @@
+"""Populations trained together: all models of one architecture as stacked tensors in one process.
+
+Each model has its own seed, task, initialisation, learning rate, weight decay, dropout and share of the training set,
+and comes out as if it had been trained alone: everything random is a pure function of its seed, the epoch and the step
+(see `peace.seeding`), and no operation mixes models.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from peace import seeding
+from peace.datasets.images import ImageData
+from peace.datasets.tasks import Task
+from peace.zoo import architectures
+from peace.zoo.initialisation import initialise
+from peace.zoo.optimizers import Optimizer
+from peace.zoo.stacked import forward
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is a model's own: its task and recipe, and the seed that everything random about it follows from."""
+
+    task: Task
+    seed: int
+    initialisation: str
+    learning_rate: float
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    train_fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the models of a population have in common.
+
+    Attributes:
+        architecture: Name and arguments of the architecture, as in `peace.zoo.architectures`.
+        optimizer: A name in `Optimizer.NAMES`.
+        epochs: Passes over each model's own training set.
+        batch_size: Images a step.
+        checkpoints: Epochs after which weights and metrics are kept; 0 is the initialisation.
+    """
+
+    architecture: dict[str, object]
+    optimizer: str
+    epochs: int
+    batch_size: int
+    checkpoints: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which images each model learns from or is tested on, and what it should call them.
+
+    Attributes:
+        indices: Places in the data set, the model's own first. Shape: [M, N] int64.
+        counts: How many of them are the model's own. Shape: [M] int64.
+        targets: Each label's class in the model's task, -1 for none. Shape: [M, labels] int64.
+    """
+
+    indices: Tensor
+    counts: Tensor
+    targets: Tensor
+
+
+def assign(members: Sequence[Member], labels: Tensor, n_labels: int, training: bool) -> Assignment:
+    """Returns the members' images among those with these labels, in training cut to each train fraction.
+
+    Args:
+        members: The M models.
+        labels: Shape [N] int64.
+        n_labels: Number of labels in the data set.
+        training: Whether train fractions apply; the images kept are drawn by the model's seed.
+    """
+    chosen = []
+    for member in members:
+        own, _ = member.task.select(labels, n_labels)
+        if training and member.train_fraction < 1:
+            count = max(1, round(member.train_fraction * len(own)))
+            order = seeding.permutations(seeding.keys([member.seed], "train fraction"), len(own))[0]
+            own = own[order[:count].sort().values]
+        chosen.append(own)
+    counts = torch.tensor([len(own) for own in chosen])
+    indices = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
+    classes = torch.full((len(members), n_labels), -1)
+    for row, member in enumerate(members):
+        known, targets = member.task.select(torch.arange(n_labels), n_labels)
+        classes[row, known] = targets
+    return Assignment(indices, counts, classes)
+
+
+@dataclass
+class Position:
+    """Where a training stands: `step` steps into `epoch` (counted from 0), weights and optimiser as they are there."""
+
+    weights: Tensor
+    optimizer: Optimizer
+    epoch: int = 0
+    step: int = 0
+
+
+class Population:
+    """M models in training together.
+
+    Args:
+        plan: What they have in common.
+        members: What is each one's own.
+        data: The data set that all tasks are part of.
+        dtype: Type of weights and images.
+    """
+
+    def __init__(
+        self, plan: Plan, members: Sequence[Member], data: ImageData, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.plan, self.members, self.data, self.dtype = plan, tuple(members), data, dtype
+        self.module = architectures.build(plan.architecture)
+        self.shapes = {name: tuple(value.shape) for name, value in self.module.named_parameters()}
+        self.seeds = torch.tensor([member.seed for member in members])
+        self.train = assign(self.members, data.y_train, len(data.classes), training=True)
+        self.test = assign(self.members, data.y_test, len(data.classes), training=False)
+        self.images = data.x_train.to(dtype)
+        self.dropout = self._column("dropout")
+
+    def _column(self, name: str) -> Tensor:
+        return torch.tensor([getattr(member, name) for member in self.members], dtype=self.dtype)[:, None]
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch for the model with the most images; the others rest at the end of an epoch."""
+        return -(-int(self.train.counts.max()) // self.plan.batch_size)
+
+    def start(self) -> Position:
+        """Returns the population before its first step. Weights: [M, P], a row a model, in the module's order."""
+        rows: list[Tensor] = [torch.empty(0)] * len(self.members)
+        for method in sorted({member.initialisation for member in self.members}):
+            own = [row for row, member in enumerate(self.members) if member.initialisation == method]
+            stacked = initialise(self.module, method, self.seeds[own], self.dtype)
+            flat = torch.cat([stacked[name].flatten(1) for name in self.shapes], dim=1)
+            for row, values in zip(own, flat, strict=True):
+                rows[row] = values
+        optimizer = Optimizer(self.plan.optimizer, self._column("learning_rate"), self._column("weight_decay"))
+        return Position(torch.stack(rows), optimizer)
+
+    def parameters(self, weights: Tensor) -> dict[str, Tensor]:
+        """Returns the rows of a weight matrix as stacked parameters. Shape: [M, P] -> [M, *shape] each."""
+        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
+        parts = weights.split(sizes, dim=1)
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def epoch(self, position: Position, stop: Callable[[], bool] = lambda: False) -> Iterator[Position]:
+        """Trains to the end of the current epoch, yielding after each step; returns early where `stop` says so."""
+        keys = seeding.keys(self.seeds, "order", position.epoch)
+        beyond = torch.arange(self.train.indices.shape[1]) >= self.train.counts[:, None]
+        order = seeding.bits(keys, self.train.indices.shape[1]).masked_fill_(beyond, 2**63 - 1).argsort(dim=1, stable=True)
+        images = self.train.indices.gather(1, order)
+        size = self.plan.batch_size
+        while position.step < self.steps and not stop():
+            part = slice(position.step * size, (position.step + 1) * size)
+            self._step(position, images[:, part], ~beyond[:, part])
+            position.step += 1
+            yield position
+        if position.step == self.steps:
+            position.epoch, position.step = position.epoch + 1, 0
+
+    def _step(self, position: Position, indices: Tensor, valid: Tensor) -> None:
+        weights = position.weights.requires_grad_()
+        labels = self.data.y_train[indices]
+        targets = self.train.targets.gather(1, labels).masked_fill_(~valid, -100)
+        mask = self._dropout_mask(position) if self.dropout.any() else None
+        logits = forward(self.module, self.parameters(weights), self.images[indices], mask)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+        count = valid.sum(1)
+        (gradient,) = torch.autograd.grad((losses.sum(1) / count.clamp(min=1)).sum(), weights)
+        active = None if bool(count.all()) else (count > 0)[:, None]
+        with torch.no_grad():
+            position.weights = position.optimizer.step(weights.detach(), gradient, active)
+
+    def _dropout_mask(self, position: Position) -> Callable[[int, tuple[int, ...]], Tensor]:
+        def mask(place: int, shape: tuple[int, ...]) -> Tensor:
+            keys = seeding.keys(self.seeds, "dropout", position.epoch, position.step, place)
+            rate = self.dropout.view(-1, *[1] * len(shape))
+            return (seeding.uniform(keys, *shape, dtype=self.dtype) >= rate) / (1 - rate)
+
+        return mask

@@ -1,0 +1,86 @@
+"""What each model of a population reaches on its own training and test images."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from peace.zoo.population import Assignment, Population
+from peace.zoo.stacked import forward
+
+_ELEMENTS = 1 << 24
+"""Numbers in the largest intermediate of one chunk: 64 MiB in float32."""
+
+
+def score(population: Population, weights: Tensor) -> dict[str, Tensor]:
+    """Returns loss, accuracy and class-wise F1 on the training and the test images, and the generalisation gap.
+
+    Args:
+        population: The models.
+        weights: Their weights. Shape: [M, P].
+
+    Returns:
+        `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`, `generalisation_gap` (train less test accuracy),
+        each [M]; `train_f1`, `test_f1`, each [M, classes]. A model with weights that are not finite scores NaN.
+    """
+    data = population.data
+    scores = {}
+    parts = (("train", population.train, data.x_train, data.y_train), ("test", population.test, data.x_test, data.y_test))
+    for part, assignment, images, labels in parts:
+        loss, accuracy, f1 = _part(population, weights, assignment, images.to(population.dtype), labels)
+        scores |= {f"{part}_loss": loss, f"{part}_accuracy": accuracy, f"{part}_f1": f1}
+    diverged = ~weights.isfinite().all(1)
+    scores["generalisation_gap"] = scores["train_accuracy"] - scores["test_accuracy"]
+    return {name: value.masked_fill(diverged.view(-1, *[1] * (value.ndim - 1)), torch.nan) for name, value in scores.items()}
+
+
+def _part(
+    population: Population, weights: Tensor, assignment: Assignment, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    models, classes = len(weights), int(population.plan.architecture["outputs"])  # type: ignore[call-overload]
+    own = torch.zeros(models, len(labels), dtype=torch.bool)
+    real = torch.arange(assignment.indices.shape[1]) < assignment.counts[:, None]
+    own[torch.arange(models)[:, None].expand_as(real)[real], assignment.indices[real]] = True
+    loss = torch.zeros(models, dtype=weights.dtype)
+    confusion = torch.zeros(models, classes * classes)
+    width = _width(population, images)
+    for rows, places in _chunks(models, len(labels), width):
+        shared = images[places].expand(rows.stop - rows.start, *images[places].shape)
+        with torch.no_grad():
+            logits = forward(population.module, population.parameters(weights[rows]), shared)
+        targets = assignment.targets[rows][:, labels[places]].masked_fill(~own[rows, places], -100)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        loss[rows] += losses.view_as(targets).sum(1)
+        counted = (targets >= 0).float()
+        pairs = targets.clamp(min=0) * classes + logits.argmax(2)
+        confusion[rows] = confusion[rows].scatter_add(1, pairs, counted)
+    matrix = confusion.view(models, classes, classes)
+    hits, total = matrix.diagonal(dim1=1, dim2=2), assignment.counts
+    f1 = 2 * hits / (matrix.sum(1) + matrix.sum(2)).clamp(min=1)
+    return loss / total, hits.sum(1) / total, f1
+
+
+def _width(population: Population, images: Tensor) -> int:
+    """Numbers of the widest intermediate for one model and one image."""
+    sizes = [images[0].numel()]
+    x = images[:1]
+    with torch.no_grad():
+        for layer in population.module.to(images.dtype):
+            x = layer(x)
+            sizes.append(x[0].numel())
+    return max(sizes)
+
+
+def _chunks(models: int, images: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of models and images whose largest intermediate stays within `_ELEMENTS`."""
+    per_block = min(images, max(1, _ELEMENTS // width))
+    rows = max(1, _ELEMENTS // (width * per_block))
+    for start in range(0, models, rows):
+        for first in range(0, images, per_block):
+            yield slice(start, min(models, start + rows)), slice(first, min(images, first + per_block))
+
+
+def as_columns(scores: dict[str, Tensor], row: int) -> dict[str, float | Sequence[float]]:
+    """Returns one model's scores as plain numbers and lists, for its record."""
+    return {name: value[row].tolist() for name, value in scores.items()}

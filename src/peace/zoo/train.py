@@ -1,0 +1,191 @@
+"""Training of a whole zoo: shard by shard, resumable at any step, a record for every checkpoint of every run."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from peace.atomic import replacing
+from peace.datasets import images
+from peace.errors import InputError
+from peace.interruption import Interrupted, stop_requests
+from peace.registry import arguments
+from peace.zoo.architectures import short_name
+from peace.zoo.population import Population, Position
+from peace.zoo.recipe import Run, Shard, ZooRecipe, shards
+from peace.zoo.record import ModelRecord, frame
+from peace.zoo.scores import as_columns, score
+from peace.zoo.storage import MANIFEST, Zoo, tensor_hash, write_manifest, write_stack
+
+_SNAPSHOT_SECONDS = 60.0
+
+
+def train_zoo(recipe: ZooRecipe, folder: Path, progress: bool = True) -> Zoo:
+    """Returns the zoo of a recipe, trained into `folder`; what is already there is not trained again.
+
+    Args:
+        recipe: What to train.
+        folder: Where the zoo lies; a pure function of the recipe, so that a second call goes on where one stopped.
+        progress: Whether to show a progress bar on a terminal.
+
+    Raises:
+        Interrupted: A stop was asked for; all that was trained is saved.
+    """
+    if (folder / MANIFEST).is_file():
+        return Zoo.open(folder)
+    work = shards(recipe)
+    total = sum(len(shard.runs) for shard in work) * recipe.epochs
+    workers = min(len(work), torch.get_num_threads())
+    with (
+        stop_requests() as stop,
+        tqdm(total=total, unit=" model epochs", unit_scale=True, disable=None if progress else True) as bar,
+        # One thread a shard: the products are small, and threads that share one would spend their time waiting.
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        trained = [pool.submit(_train_shard, recipe, shard, folder, lambda: stop.asked, bar) for shard in work]
+        frames = [future.result() for future in trained]
+    return write_manifest(folder, pd.concat(frames, ignore_index=True))
+
+
+def _train_shard(
+    recipe: ZooRecipe, shard: Shard, folder: Path, stop: Callable[[], bool], bar: tqdm
+) -> pd.DataFrame:
+    done = folder / "weights" / f"{shard.file}.parquet"
+    if done.is_file():
+        bar.update(len(shard.runs) * shard.plan.epochs)
+        return pd.read_parquet(done)
+    population = Population(shard.plan, [run.member for run in shard.runs], images.load(recipe.dataset))
+    snapshot = Snapshot(folder / "weights" / f"{shard.file}.partial", population)
+    position, kept = snapshot.load()
+    bar.update(len(shard.runs) * position.epoch)
+    if 0 in shard.plan.checkpoints and not kept:
+        kept[0] = (position.weights, score(population, position.weights))
+    saved = time.monotonic()
+    while position.epoch < shard.plan.epochs:
+        epoch = position.epoch
+        for _ in population.epoch(position, stop):
+            pass
+        if position.epoch > epoch:
+            bar.update(len(shard.runs))
+            if position.epoch in shard.plan.checkpoints:
+                kept[position.epoch] = (position.weights, score(population, position.weights))
+        if stop() or time.monotonic() - saved > _SNAPSHOT_SECONDS:
+            snapshot.save(position, kept)
+            saved = time.monotonic()
+        if stop():
+            raise Interrupted(f"stopped in epoch {position.epoch + 1} of {shard.plan.epochs} of {shard.file}; "
+                              "run the same command again to go on")  # fmt: skip
+    rows = frame(_write(shard, folder, population, kept))
+    with replacing(done) as path:
+        rows.to_parquet(path, index=False)
+    snapshot.path.unlink(missing_ok=True)
+    return rows
+
+
+Kept = dict[int, tuple[Tensor, dict[str, Tensor]]]
+"""Epoch -> weights [M, P] and scores of the population after it."""
+
+
+class Snapshot:
+    """A population in the middle of its training, as one safetensors file.
+
+    Args:
+        path: The file.
+        population: The models.
+    """
+
+    def __init__(self, path: Path, population: Population) -> None:
+        self.path, self.population = path, population
+
+    def save(self, position: Position, kept: Kept) -> None:
+        """Writes where the training stands and what has been kept so far."""
+        tensors = {"weights": position.weights, "at": torch.tensor([position.epoch, position.step])}
+        tensors |= {f"optimizer.{name}": value for name, value in position.optimizer.state.items()}
+        for epoch, (weights, scores) in kept.items():
+            tensors[f"kept.{epoch}"] = weights
+            tensors |= {f"score.{epoch}.{name}": value for name, value in scores.items()}
+        with replacing(self.path) as path:
+            save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path)
+
+    def load(self) -> tuple[Position, Kept]:
+        """Returns what `save` wrote, or the start of the training."""
+        position, kept = self.population.start(), Kept()
+        if not self.path.is_file():
+            return position, kept
+        tensors = load_file(self.path)
+        position.weights = tensors["weights"]
+        position.epoch, position.step = tensors["at"].tolist()
+        position.optimizer.state = _below(tensors, "optimizer.")
+        for epoch, weights in _below(tensors, "kept.").items():
+            kept[int(epoch)] = (weights, _below(tensors, f"score.{epoch}."))
+        return position, dict(sorted(kept.items()))
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _write(shard: Shard, folder: Path, population: Population, kept: Kept) -> list[ModelRecord]:
+    """Writes a shard's tensors and returns its records, run by run and epoch by epoch."""
+    epochs = sorted(kept)
+    rows = torch.stack([kept[epoch][0].detach() for epoch in epochs], dim=1).flatten(0, 1)
+    stacked = {name: tensor.contiguous() for name, tensor in population.parameters(rows).items()}
+    write_stack(folder, shard.file, stacked)
+    finite = rows.isfinite().all(1).tolist()
+    records = []
+    for place, (member, epoch) in enumerate(itertools.product(range(len(shard.runs)), epochs)):
+        own = {name: tensor[place] for name, tensor in stacked.items()}
+        stored = {"weights_index": place, "sha256": tensor_hash(own), "status": "ok" if finite[place] else "diverged"}
+        records.append(_record(shard, shard.runs[member], epoch, stored | as_columns(kept[epoch][1], member)))
+    return records
+
+
+def _record(shard: Shard, run: Run, epoch: int, found: dict[str, Any]) -> ModelRecord:
+    """The record of one checkpoint from its shard, its run, and what was found out about it."""
+    member, config = run.member, shard.plan.architecture
+    name = short_name(config)
+    return ModelRecord(
+        id=f"{name}-{run.run_id}-e{epoch:03d}",
+        task=member.task.id,
+        dataset=member.task.dataset,
+        architecture=name,
+        architecture_config=json.dumps(config),
+        family=str(config["name"]),
+        run_id=run.run_id,
+        recipe=run.recipe,
+        epoch=epoch,
+        parent=None,
+        split=run.split,
+        tags=list(member.task.tags()),
+        seed=member.seed,
+        initialisation=member.initialisation,
+        activation=str(config["activation"]),
+        optimizer=shard.plan.optimizer,
+        learning_rate=member.learning_rate,
+        weight_decay=member.weight_decay,
+        dropout=member.dropout,
+        train_fraction=member.train_fraction,
+        batch_size=shard.plan.batch_size,
+        weights_file=shard.file,
+        **found,
+    )
+
+
+def recipe_from(node: Mapping[str, object]) -> ZooRecipe:
+    """Returns the recipe in a config's `zoo` node.
+
+    Raises:
+        InputError: A key is unknown or missing, or a value has the wrong type.
+    """
+    if not isinstance(node, Mapping):
+        raise InputError("no zoo", got=repr(node), expected="a recipe", do="name one of `peace list zoos`")
+    return ZooRecipe(**arguments(ZooRecipe, node, f"zoo '{node.get('name', '?')}'"))
