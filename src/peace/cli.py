@@ -1,11 +1,14 @@
 """The command line: arguments in, an exit code out. Nothing heavy is imported before a verb runs."""
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from peace import __version__
-from peace.errors import PeaceError
+from peace.errors import InputError, PeaceError
 
 _CONFIG_VERBS = {
     "pretrain": "train an embedder on a zoo by contrast",
@@ -16,35 +19,71 @@ _CONFIG_VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 done, 1 failed, 2 usage or bad input, 130 stopped on request.
+    """Runs a command and returns its exit code.
+
+    0 done, 1 failed, 2 usage or bad input, 130 stopped on request, 141 nobody reads the output any more.
 
     Args:
         arguments: What a person typed after `peace`; by default the process's own arguments.
     """
-    parser = _parser()
     try:
-        parsed = parser.parse_args(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    try:
-        parsed.verb(parsed)
+        code = _run(arguments)
+        # Here rather than when Python ends, where a closed pipe could no longer be told from a fault.
+        sys.stdout.flush()
+        return code
     except PeaceError as error:
-        print(f"peace: {error}", file=sys.stderr)
-        return error.exit_code
+        return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("peace: stopped", file=sys.stderr)
-        return 130
+        return _say("stopped", 130)
+    except BrokenPipeError:
+        # Python flushes what is left when it ends, and would complain of the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _say(str(error), 1)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        parsed = _parser().parse_args(arguments)
+    except SystemExit as stop:  # --help and --version
+        return int(stop.code or 0)
+    parsed.verb(parsed)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="peace", description="Find the networks that do what a network does.")
+def _say(message: str, exit_code: int) -> int:
+    print("peace:", " ".join(message.split()), file=sys.stderr)
+    return exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one sentence, and takes `key=value` words, where it takes any, in whatever place they stand."""
+
+    takes_words = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # noqa: ANN401 - argparse's
+        """Returns what was parsed and what was not."""
+        given = list(sys.argv[1:] if args is None else args)
+        words = [text for text in given if self.takes_words and re.match(r"[A-Za-z_][\w.]*=", text)]
+        parsed, rest = super().parse_known_args([text for text in given if text not in words], namespace)
+        if self.takes_words:
+            parsed.words = [*parsed.words, *words]
+        return parsed, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Refuses the arguments."""
+        raise InputError(message, do=f"see `{self.prog} --help`")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="peace", description="Find the networks that do what a network does.")
     parser.add_argument("--version", action="version", version=f"peace {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_zoo(verbs)
     for name, text in _CONFIG_VERBS.items():
         verb = _verb(verbs, name, text, _run_config(name))
-        verb.add_argument("words", nargs="*", metavar="[CONFIG] key=value", help="a config (default: the verb's), words")
+        _add_words(verb, "a config (default: the verb's) and words", "[CONFIG] key=value")
         verb.add_argument("--dry-run", action="store_true", help="check the config and say what would be done")
     _add_search(verbs)
     _add_reports(verbs)
@@ -52,14 +91,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    verbs: "argparse._SubParsersAction[_Parser]",
     name: str,
     text: str,
     run: Callable[[argparse.Namespace], None],
-) -> argparse.ArgumentParser:
+) -> _Parser:
     verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     verb.set_defaults(verb=run)
     return verb
+
+
+def _add_words(verb: _Parser, text: str, metavar: str = "key=value") -> None:
+    verb.add_argument("words", nargs="*", metavar=metavar, help=text)
+    verb.takes_words = True
 
 
 def _run_config(name: str) -> Callable[[argparse.Namespace], None]:
@@ -70,6 +114,8 @@ def _run_config(name: str) -> Callable[[argparse.Namespace], None]:
 
         words = list(parsed.words)
         config = compose(words.pop(0) if words and "=" not in words[0] else name, words)
+        if lacking := sorted(compose(name).keys() - config):
+            raise InputError(f"the config has no '{lacking[0]}'", do=f"start it with `defaults: [{name}]`")
         if parsed.dry_run:
             import yaml
 
@@ -80,7 +126,7 @@ def _run_config(name: str) -> Callable[[argparse.Namespace], None]:
     return run
 
 
-def _add_zoo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     zoo = verbs.add_parser("zoo", help="train, look at, check or export a zoo of models", description="Zoos of models.")
     actions = zoo.add_subparsers(required=True, metavar="ACTION")
 
@@ -106,7 +152,7 @@ def _add_zoo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
     verb = _verb(actions, "train", "train the models of a recipe together", train)
     verb.add_argument("name", help="a recipe under configs/zoo; `peace list zoos` names them")
-    verb.add_argument("words", nargs="*", metavar="key=value", help="such as seed=1")
+    _add_words(verb, "such as seed=1")
     verb.add_argument("--dry-run", action="store_true", help="say what would be trained")
     for name, text, run in (("show", "print what is in a zoo", show), ("verify", "check every tensor's hash", verify)):
         _verb(actions, name, text, run).add_argument("folder", help="the zoo's folder")
@@ -116,7 +162,7 @@ def _add_zoo(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     verb.add_argument("--out", required=True, help="the file to write")
 
 
-def _add_search(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_search(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def search(parsed: argparse.Namespace) -> None:
         from peace.commands import search
 
@@ -126,12 +172,12 @@ def _add_search(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     verb.add_argument("model", help="a file of weights, best a safetensors file")
     verb.add_argument("--index", required=True, help="the index's folder")
     verb.add_argument("--embedder", help="the folder of the embedder that the index was made with (default: beside it)")
-    verb.add_argument("--architecture", help="which of the index's architectures the file is, where its tensors fit several")
+    verb.add_argument("--architecture", help="which of the index's architectures it is, where its tensors fit several")
     verb.add_argument("--top", type=int, default=10, help="how many to print (default: 10)")
     verb.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_reports(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def table(parsed: argparse.Namespace) -> None:
         from peace.commands import table
 
@@ -149,11 +195,11 @@ def _add_reports(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
     verb = _verb(verbs, "table", "print and write an experiment's tables from its records", table)
     verb.add_argument("experiment", help="a folder under experiments")
-    verb.add_argument("words", nargs="*", metavar="key=value", help="such as paths.results=results")
-    verb.add_argument("--check", action="store_true", help="compare with the files that are there; exit 1 if they differ")
+    _add_words(verb, "such as paths.results=results")
+    verb.add_argument("--check", action="store_true", help="compare with what is there; exit 1 if it differs")
     verb = _verb(verbs, "sweep", "print an experiment's commands, or run them here", sweep)
     verb.add_argument("experiment", help="a folder under experiments")
-    verb.add_argument("words", nargs="*", metavar="key=value", help="added to every command")
+    _add_words(verb, "added to every command")
     verb.add_argument("--seeds", type=int, nargs="+", help="instead of the experiment's own")
     verb.add_argument("--local", action="store_true", help="run the commands here, one after the other")
     verb = _verb(verbs, "list", "print what can be named in a config", names)

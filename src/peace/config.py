@@ -109,7 +109,20 @@ def _load(path: Path, root: Path, choices: dict[str, str]) -> DictConfig:
         else:
             raise InputError("cannot read the defaults", where=path, got=entry, expected="`group: choice` or a word")
     own = {key: value for key, value in content.items() if key not in choices}
-    return OmegaConf.merge(merged, OmegaConf.create(own))
+    if path.parent == root:
+        return OmegaConf.merge(merged, OmegaConf.create(own))
+    _overlay(merged, own)
+    return merged
+
+
+def _overlay(config: DictConfig, own: Plain, outer: str = "") -> None:
+    """Sets what a person's own file says, key by key, so that a misspelt one is found as on the command line."""
+    for key, value in own.items():
+        whole = f"{outer}{key}"
+        if isinstance(value, dict) and isinstance(OmegaConf.select(config, whole), DictConfig):
+            _overlay(config, value, f"{whole}.")
+        else:
+            _set(config, whole, value)
 
 
 def _group(root: Path, group: str, choice: str) -> Plain | str:
@@ -122,6 +135,9 @@ def _group(root: Path, group: str, choice: str) -> Plain | str:
     return _read(path)
 
 
+_OPEN = ["row"]  # its keys are the axes of whatever experiment the run belongs to
+
+
 def _set(config: DictConfig, key: str, value: object) -> None:
     """Sets a value that exists, or an argument of a component, which its registry checks later."""
     node: Any = config
@@ -131,8 +147,12 @@ def _set(config: DictConfig, key: str, value: object) -> None:
         node = node[parent]
         if not isinstance(node, DictConfig):
             raise InputError(f"unknown key '{key}'", got=f"'{parent}' = {node}", expected="a mapping there")
-    if "name" not in node:
+    if "name" not in node and parents != _OPEN:
         _require(node, last, key)
+    # A part of a mapping may be switched off with null, as `augmentation.noise`; the mappings at the root may not.
+    may_replace = isinstance(value, dict) or (value is None and parents)
+    if isinstance(OmegaConf.select(node, last), DictConfig) and not may_replace:
+        raise InputError(f"'{key}' is a mapping", got=value, do=f"set its keys, such as {key}.{next(iter(node[last]))}")
     OmegaConf.update(node, last, value, merge=False)
 
 
@@ -154,10 +174,22 @@ def fingerprint(node: object) -> str:
     return hashlib.sha256(json.dumps(node, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def place(config: Mapping[str, Any], name: str) -> Path:
+    """Returns the folder `paths.<name>` of a config.
+
+    Raises:
+        InputError: The value is no text.
+    """
+    value = config["paths"].get(name)
+    if not isinstance(value, str) or not value:
+        raise InputError("not a folder's name", where=f"'paths.{name}'", got=repr(value), expected="text")
+    return Path(value)
+
+
 def zoo_directory(config: Mapping[str, Any]) -> Path:
     """Returns `<paths.zoos>/<zoo.name>/<fingerprint>`, where the zoo that `config.zoo` describes lies."""
     zoo = config["zoo"]
-    return Path(config["paths"]["zoos"]) / str(zoo["name"]) / fingerprint(zoo)
+    return place(config, "zoos") / str(zoo["name"]) / fingerprint(zoo)
 
 
 _IDENTITY = {
@@ -171,7 +203,15 @@ def run_directory(config: Mapping[str, Any]) -> Path:
 
     The fingerprint covers what decides the run's numbers: the zoo, the producer of the embeddings and, where that is
     trained, everything it is trained with. How many workers, which logger or which device is not part of it.
+
+    Raises:
+        InputError: The experiment is not the plain name of a folder, or the seed is not a natural number.
     """
+    experiment, seed = config["experiment"], config["seed"]
+    if not isinstance(experiment, str) or not re.fullmatch(r"[\w@+=,-][\w@+=,.-]*", experiment, re.ASCII):
+        raise InputError("not the name of an experiment", got=repr(experiment), expected="a plain folder name")
+    if type(seed) is not int or seed < 0:
+        raise InputError("not a seed", where="'seed'", got=repr(seed), expected="0, 1, 2, ...")
     trained = config["producer"]["name"] == "trained"
     identity = {key: config[key] for key in _IDENTITY["trained" if trained else "baseline"]}
     identity["producer"] = config["producer"]
@@ -180,4 +220,4 @@ def run_directory(config: Mapping[str, Any]) -> Path:
         identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ignored}
     identity = json.loads(json.dumps(identity))
     identity["zoo"].pop("seed", None)
-    return Path(config["paths"]["runs"]) / config["experiment"] / fingerprint(identity) / f"seed{config['seed']}"
+    return place(config, "runs") / experiment / fingerprint(identity) / f"seed{seed}"

@@ -8,12 +8,15 @@ which is what lets a population of models train together and each come out as if
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
+_WORDS = 1 << 15
+"""Words mixed at a time: few enough to stay in a processor's cache from one operation to the next."""
 
 
 def key(*parts: object) -> int:
@@ -35,8 +38,8 @@ def generator(*parts: object) -> torch.Generator:
 
 def bits(stream: Tensor, count: int) -> Tensor:
     """Returns `count` 64-bit words for each key of the stream. Shape: [M] -> [M, count] int64."""
-    counter = torch.arange(1, count + 1, dtype=torch.int64, device=stream.device)
-    return _mix(stream[:, None] + counter * _GOLDEN)
+    counter = torch.arange(1, count + 1, dtype=torch.int64, device=stream.device) * _GOLDEN
+    return torch.cat([_mix(part[:, None] + counter) for part in stream.split(max(1, _WORDS // max(1, count)))])
 
 
 def uniform(stream: Tensor, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -53,9 +56,28 @@ def normal(stream: Tensor, *shape: int, dtype: torch.dtype = torch.float32) -> T
     return (torch.special.ndtri(uniform(stream, *shape, dtype=torch.float64))).to(dtype)
 
 
-def permutations(stream: Tensor, count: int) -> Tensor:
-    """Returns one uniformly drawn order of `range(count)` for each key. Shape: [M] -> [M, count] int64."""
-    return bits(stream, count).argsort(dim=1, stable=True)
+def permutations(stream: Tensor, count: int, own: Tensor | None = None) -> Tensor:
+    """Returns one uniformly drawn order of `range(count)` for each key.
+
+    Args:
+        stream: The keys. Shape: [M] int64.
+        count: Length of the orders.
+        own: If given, a key's order begins with the order of `range(own)` that `permutations(key, own)` returns, and
+            the rest follows. Shape: [M] int64.
+
+    Shape:
+        [M] -> [M, count] int64.
+    """
+    place = torch.arange(count, device=stream.device)
+    low = (1 << max(1, count - 1).bit_length()) - 1
+    words = bits(stream, count).bitwise_and_(~low)
+    if own is not None:
+        words.masked_fill_(place >= own[:, None], (1 << 63) - 1 & ~low)
+    # A word that carries its place in its lowest bits needs no index beside it, and numpy sorts plain words with
+    # vector instructions: ten times faster than an argsort.
+    words = words.bitwise_or_(place).cpu()
+    words.numpy().sort(axis=1)
+    return words.bitwise_and_(low).to(stream.device)
 
 
 def _mix(word: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, input_dim: int, embedding_dim: int = 128, num_layers: int = 2, num_heads: int = 4, dropout: float = 0.0
+        self, input_dim: int, embedding_dim: int = 128, num_layers: int = 2, num_heads: int = 4, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02)

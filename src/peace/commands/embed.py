@@ -49,7 +49,8 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     """Embeds the zoo of a config with its producer, into the run directory."""
     chosen = EmbedConfig(**arguments(EmbedConfig, config["embed"], "embed"))
     where, started, name = run_directory(config), time.monotonic(), config["producer"]["name"]
-    if name != "metadata":
+    missing = _missing(config["producer"]) if name == "metadata" else None
+    if missing is None:
         build_producer(config)
     if dry_run:
         print(f"would embed {zoo_directory(config)}")
@@ -59,13 +60,18 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     rows = last_checkpoints(rows) if chosen.checkpoints == "last" else rows
     if rows.empty:
         raise InputError("no model of the zoo is usable", where=zoo.folder, got="all diverged", do="train another zoo")
-    if name == "metadata":
+    if missing is not None:
         labels = rows[_LABELS].reset_index(drop=True)
-        missing = float(config["producer"]["missing"])
         rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
     else:
         _embed(zoo, rows, config, chosen, where)
     print(f"{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
+
+
+def _missing(node: Mapping[str, Any]) -> float:
+    """The share of missing tags, once the node holds that and nothing else."""
+    own = {key: value for key, value in node.items() if key != "name"}
+    return arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"]
 
 
 def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> None:

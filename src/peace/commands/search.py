@@ -80,5 +80,3 @@ def _show(found: pd.DataFrame, read_as: str, readings: list[str], as_json: bool)
         print(f"the tensors fit {' and '.join(readings)}; read as {read_as}, which is nearest to the index "
               "(--architecture decides)")  # fmt: skip
     print(found.to_string(float_format="%.4f"))
-
-

@@ -5,20 +5,42 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Literal
 
 import yaml
+from pydantic import BeforeValidator, Field
 
 from peace.config import folder
 from peace.errors import InputError, PeaceError, did_you_mean
+from peace.reporting.schema import Checked
+
+Value = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
+
+
+class Step(Checked):
+    """One command of an experiment, and for which values of its axes it runs."""
+
+    command: str
+    only: dict[str, list[Value]] = {}
+    once: Literal["seed", "experiment"] | None = None
+
+
+class SweepSpec(Checked):
+    """The content of a `sweep.yaml`."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    words: str = ""
+    axes: dict[str, dict[Value, str]] = {}
+    steps: Annotated[list[Step], Field(min_length=1)]
 
 
 def manifest(experiment: str, seeds: Sequence[int] | None, words: Sequence[str]) -> list[str]:
     """Returns the commands of an experiment, in the order of its steps; each is what a person would type.
 
-    `experiments/<name>/sweep.yaml` holds `seeds`; `axes`, each a mapping from a value to the words that it stands for;
-    and `steps`, each with a `command` and optionally `only` (axis -> values for which it runs), `once: seed` (without
-    axes, once a seed) or `once: experiment` (once in all).
+    `experiments/<name>/sweep.yaml` holds `seeds`; `words` for every command of the axes; `axes`, each a mapping from a
+    value to the words that it stands for; and `steps`, each with a `command` and optionally `only` (axis -> values for
+    which it runs), `once: seed` (without axes, once a seed) or `once: experiment` (once in all).
 
     Args:
         experiment: A folder under `experiments`.
@@ -26,39 +48,43 @@ def manifest(experiment: str, seeds: Sequence[int] | None, words: Sequence[str])
         words: `key=value` words added to every command.
 
     Raises:
-        InputError: There is no such experiment, or an axis or value is unknown.
+        InputError: There is no such experiment, its file is wrong, or an axis or value is unknown.
     """
     path = folder("experiments") / experiment / "sweep.yaml"
     if not path.is_file():
         known = [found.parent.name for found in folder("experiments").glob("*/sweep.yaml")]
         raise InputError(f"no experiment '{experiment}'", where=path.parents[1], do=did_you_mean(experiment, known))
-    spec = yaml.safe_load(path.read_text())
-    seeds = list(seeds) if seeds else spec["seeds"]
-    return [line for step in spec["steps"] for line in _lines(experiment, spec, step, seeds, words)]
+    spec, given = _read(path), [shlex.quote(word) for word in words]
+    return [line for step in spec.steps for line in _lines(experiment, spec, step, seeds or spec.seeds, given)]
 
 
-def _lines(
-    experiment: str, spec: dict[str, Any], step: dict[str, Any], seeds: Sequence[int], words: Sequence[str]
-) -> Iterator[str]:
-    axes, once = spec.get("axes", {}), step.get("once")
-    for axis, values in step.get("only", {}).items():
+def _read(path: Path) -> SweepSpec:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError("cannot read the sweep", where=path, got=" ".join(str(error).split())) from error
+    return SweepSpec.parse(content, path)
+
+
+def _lines(experiment: str, spec: SweepSpec, step: Step, seeds: Sequence[int], words: Sequence[str]) -> Iterator[str]:
+    for axis, values in step.only.items():
         for value in values:
-            if value not in axes.get(axis, {}):
+            if value not in spec.axes.get(axis, {}):
                 raise InputError(f"unknown value '{value}' of axis '{axis}'", where=f"experiment '{experiment}'",
-                                 do=did_you_mean(str(value), axes.get(axis, {})))  # fmt: skip
-    if once == "experiment":
-        yield " ".join([step["command"], *words])
+                                 do=did_you_mean(value, spec.axes.get(axis, {})))  # fmt: skip
+    if step.once == "experiment":
+        yield " ".join([step.command, *words])
         return
     for seed in seeds:
-        if once == "seed":
-            yield " ".join([step["command"], f"seed={seed}", *words])
+        if step.once == "seed":
+            yield " ".join([step.command, f"seed={seed}", *words])
             continue
-        for point in itertools.product(*(axes[axis].items() for axis in axes)):
-            row = dict(zip(axes, (value for value, _ in point), strict=True))
-            if all(row[axis] in values for axis, values in step.get("only", {}).items()):
-                named = [f"row.{axis}={value}" for axis, value in row.items()]
-                given = [text for _, text in point if text]
-                yield " ".join([step["command"], f"experiment={experiment}", *named, f"seed={seed}", *given, *words])
+        for point in itertools.product(*(values.items() for values in spec.axes.values())):
+            row = dict(zip(spec.axes, (value for value, _ in point), strict=True))
+            if all(row[axis] in values for axis, values in step.only.items()):
+                named = [shlex.quote(f"row.{axis}={value}") for axis, value in row.items()]
+                given = [text for text in (spec.words, *(text for _, text in point)) if text]
+                yield " ".join([step.command, f"experiment={experiment}", *named, f"seed={seed}", *given, *words])
 
 
 def run(

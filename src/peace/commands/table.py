@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from peace.config import compose, folder
+from peace.config import compose, folder, place
 from peace.errors import PeaceError
 from peace.reporting.figures import panels
 from peace.reporting.record import row_label
@@ -19,16 +19,18 @@ def run(experiment: str, words: list[str], check: bool) -> None:
         PeaceError: With `check`, a file differs from what the records say.
     """
     config = compose("evaluate", [f"experiment={experiment}", *words])
-    results, experiments = Path(config["paths"]["results"]), folder("experiments")
+    results, experiments = place(config, "results"), folder("experiments")
     if check:
         differing = check_table(experiment, experiments, results / "records", results / "tables")
         if differing:
-            raise PeaceError(f"not what the records say: {', '.join(map(str, differing))}; run `peace table {experiment}`")
+            raise PeaceError(
+                f"not what the records say: {', '.join(map(str, differing))}; run `peace table {experiment}`"
+            )
         print(f"the tables of {experiment} are what the records say")
         return
     print(write_table(experiment, experiments, results / "records", results / "tables").markdown)
     print(f"table: {results / 'tables' / experiment}.md, .tex, .csv")
-    _draw(experiment, experiments, Path(config["paths"]["runs"]), results)
+    _draw(experiment, experiments, place(config, "runs"), results)
 
 
 def _draw(experiment: str, experiments: Path, runs: Path, results: Path) -> None:

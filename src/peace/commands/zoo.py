@@ -40,7 +40,8 @@ def show(folder: str) -> None:
         columns[column] = (column, "mean")
     for group in ("architecture", "task"):
         print(last.groupby([group, "split"]).agg(**columns).to_string(float_format="%.3f"), end="\n\n")
-    print(f"{last['run_id'].nunique()} runs, {len(rows)} checkpoints at epochs {sorted(rows['epoch'].unique().tolist())}")
+    epochs = sorted(rows["epoch"].unique().tolist())
+    print(f"{last['run_id'].nunique()} runs, {len(rows)} checkpoints at epochs {epochs}")
 
 
 def verify(folder: str) -> None:

@@ -40,7 +40,8 @@ class LayerGNN(nn.Module):
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
         self.message = _perceptron(hidden_dim, hidden_dim)
         self.update = _perceptron(hidden_dim, hidden_dim)
-        self.tap_gate = _perceptron(POSITION_DIM, hidden_dim)
+        self.tap_gate = nn.Linear(POSITION_DIM, hidden_dim, bias=False)
+        nn.init.normal_(self.tap_gate.weight)
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, H]."""

@@ -7,87 +7,153 @@ from peace.encoders import ENCODERS
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.positions import POSITION_DIM, grid_positions
 from peace.graph.stack import Stack
-from peace.graph.weight_graph import Layer
+from peace.graph.weight_graph import Axis
+
+_HEADS = 8
+
+Gates = tuple[Tensor | None, Tensor | None]
+"""Gates of a layer's taps on the way to its outputs and back to its inputs, None for a single tap."""
 
 
 @ENCODERS.register("network_gnn")
 class NetworkGNN(nn.Module):
     """One token per layer from message passing over the whole network.
 
-    All layers that touch an axis share its nodes. Input and output nodes start from position features, for they have
-    identities; hidden nodes start alike, but for their bias. Each step sends messages along every weight in both
-    directions, Σ_j Σ_t A_ijt γ_t ⊙ φ(h_j), and updates h ← h + W m + MLP(LayerNorm([h, m])), m the messages from both
-    sides. The linear path keeps products of weights along paths through the network intact. After `num_layers` steps a
-    layer's token is the mean over its output nodes and the mean over its input nodes of a learned feature, with the
-    logarithm of its norm.
+    All layers that touch an axis share its nodes. Along a layer a message is Σ_j Σ_t A_ijt γ_t ⊙ x_j, γ a learned
+    function of the tap's place, A scaled to root-mean-square row norm 1.
 
-    Weights enter at root-mean-square row norm 1, so that a layer's scale reaches the token by that logarithm alone.
+    1. *Sweeps.* Codes of the input nodes' positions go forward through all layers, codes of the output nodes' positions
+       backward, by messages alone. A node then knows x, what reaches it from each input, and y, what it contributes to
+       each output: the linear part of the network, as random projections of products along paths. Both start a node's
+       state, with its bias.
+    2. *Steps.* `num_layers` times, messages go along every layer in both directions and a node updates
+       h ← h + MLP(LayerNorm([h, m_forward, m_backward])).
+    3. *Readout.* Each node's feature is MLP([h, x, y]). The token of a layer holds the mean over its output nodes and
+       over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class 3) are gated by 8
+       learned functions of their position before the mean, so that it keeps who is who.
 
     Args:
         hidden_dim: H.
-        num_layers: Number of message passing steps; a step carries information across one layer.
+        num_layers: Number of message passing steps after the sweeps.
 
     Shape:
-        Stack of B models with L layers -> [B, L, 2H + 1].
+        Stack of B models with L layers -> [B, L, 16 H + 1].
 
     Reference:
         Kofinas et al. 2024, arXiv:2403.12143, for the graph (neurons as nodes, weights as edges, position features on
-        inputs and outputs); dense products, tap gates and the linear path are ours.
+        inputs and outputs). Sweeps, tap gates and dense products are ours.
     """
 
-    def __init__(self, hidden_dim: int = 64, num_layers: int = 3) -> None:
+    def __init__(self, hidden_dim: int = 64, num_layers: int = 2) -> None:
         super().__init__()
-        self.output_dim = 2 * hidden_dim + 1
-        self.input_positions = nn.Linear(POSITION_DIM, hidden_dim)
-        self.output_positions = nn.Linear(POSITION_DIM, hidden_dim)
-        self.hidden_start = nn.Parameter(torch.randn(hidden_dim))
+        self.hidden_dim, self.output_dim = hidden_dim, 2 * _HEADS * hidden_dim + 1
+        self.input_codes = _position_codes(hidden_dim)
+        self.output_codes = _position_codes(hidden_dim)
+        self.tap_gates = _position_codes(2 * hidden_dim)
+        self.node_gates = _position_codes(_HEADS * hidden_dim)
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
-        self.tap_gate = nn.Sequential(
-            nn.Linear(POSITION_DIM, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2 * hidden_dim)
-        )
+        self.start = nn.Linear(2 * hidden_dim, hidden_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
-        self.readout = nn.Sequential(
-            nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim)
-        )
+        self.readout = _perceptron(3 * hidden_dim, hidden_dim)
 
     def forward(self, stack: Stack) -> Tensor:
-        """Returns a token per layer. Shape: [B, L, 2H + 1]."""
+        """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
         norms = [_norm(weight) for weight in stack.weights]
-        gates = [self._gates(layer, stack.weights[0]) for layer in stack.graph.layers]
-        states = self._start(stack, norms)
+        links = [_Link(stack, place, norm, self._gates(stack, place)) for place, norm in enumerate(norms)]
+        ahead, back = self._sweeps(stack, links)
+        states = [
+            self.start(torch.cat(pair, dim=2)) + self._bias(stack, place, norms)
+            for place, pair in enumerate(zip(ahead, back, strict=True))
+        ]
         for step in self.steps:
-            states = step(stack, states, norms, gates)
-        features = [self.readout(state).mean(1) for state in states]
-        return torch.stack(
-            [
-                torch.cat([features[layer.out_axis], features[layer.in_axis], norm.log()[:, None]], dim=1)
-                for layer, norm in zip(stack.graph.layers, norms, strict=True)
-            ],
-            dim=1,
-        )
+            states = step(states, links)
+        nodes = zip(states, ahead, back, strict=True)
+        read = [self._read(torch.cat(node, dim=2), axis) for node, axis in zip(nodes, stack.graph.axes, strict=True)]
+        tokens = [
+            torch.cat([read[layer.out_axis], read[layer.in_axis], norm.log()[:, None]], dim=1)
+            for layer, norm in zip(stack.graph.layers, norms, strict=True)
+        ]
+        return torch.stack(tokens, dim=1)
 
-    def _gates(self, layer: Layer, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Gates of the taps, one set for each direction. Shape: [n_tap, H] each."""
-        forward, backward = self.tap_gate(grid_positions(layer.taps, like)).chunk(2, dim=1)
-        return 1 + forward, 1 + backward
+    def _gates(self, stack: Stack, place: int) -> Gates:
+        layer = stack.graph.layers[place]
+        if layer.n_tap == 1:
+            return None, None
+        ahead, back = self.tap_gates(grid_positions(layer.taps, stack.weights[0])).chunk(2, dim=1)
+        return ahead, back
 
-    def _start(self, stack: Stack, norms: list[Tensor]) -> list[Tensor]:
-        """Initial states of every axis. Shape: [B, n, H] each."""
-        states = []
-        for place, axis in enumerate(stack.graph.axes):
-            if axis.role == "hidden":
-                start = self.hidden_start.expand(axis.size, -1)
-            else:
-                project = self.input_positions if axis.role == "input" else self.output_positions
-                start = project(grid_positions(axis.shape, stack.weights[0]))
-            state = start.expand(len(stack), -1, -1)
-            for writer in stack.graph.writers(place):
-                bias = stack.biases[writer]
-                if bias is not None:
-                    scaled = bias * (axis.size**0.5 / norms[writer])[:, None]
-                    state = state + scaled[:, :, None] * self.bias_direction
-            states.append(state)
-        return states
+    def _sweeps(self, stack: Stack, links: list["_Link"]) -> tuple[list[Tensor], list[Tensor]]:
+        """What reaches each node from the inputs, and what it contributes to the outputs. Shape: [B, n, H] each."""
+        ahead, back = [], []
+        for axis in stack.graph.axes:
+            positions = grid_positions(axis.shape, stack.weights[0])
+            nothing = positions.new_zeros(len(stack), axis.size, self.hidden_dim)
+            ahead.append(self.input_codes(positions).expand_as(nothing) if axis.role == "input" else nothing)
+            back.append(self.output_codes(positions).expand_as(nothing) if axis.role == "output" else nothing)
+        for link in links:
+            ahead[link.out_axis] = ahead[link.out_axis] + link.forward(ahead[link.in_axis])
+        for link in reversed(links):
+            back[link.in_axis] = back[link.in_axis] + link.backward(back[link.out_axis])
+        return ahead, back
+
+    def _bias(self, stack: Stack, axis: int, norms: list[Tensor]) -> Tensor | float:
+        """The biases added to an axis's nodes, in units of its incoming weights, along one learned direction."""
+        total: Tensor | float = 0.0
+        for writer in stack.graph.writers(axis):
+            bias = stack.biases[writer]
+            if bias is not None:
+                scaled = bias * (stack.graph.axes[axis].size ** 0.5 / norms[writer])[:, None]
+                total = total + scaled[:, :, None] * self.bias_direction
+        return total
+
+    def _read(self, nodes: Tensor, axis: Axis) -> Tensor:
+        """What an axis tells its layers' tokens. Shape: [B, n, 3H] -> [B, 8H]."""
+        features = self.readout(nodes)
+        if axis.role == "hidden":
+            return features.mean(1).repeat(1, _HEADS)
+        gates = self.node_gates(grid_positions(axis.shape, nodes)).view(axis.size, _HEADS, self.hidden_dim)
+        return torch.einsum("bnh,nkh->bkh", features, gates).flatten(1) / axis.size**0.5
+
+
+class _Link:
+    """One layer of a stack as something that messages go along."""
+
+    def __init__(self, stack: Stack, place: int, norm: Tensor, gates: Gates) -> None:
+        layer, weight = stack.graph.layers[place], stack.weights[place]
+        self.out_axis, self.in_axis = layer.out_axis, layer.in_axis
+        unit = weight / norm[:, None, None, None]
+        self.ahead, self.back = unit * weight.shape[1] ** 0.5, unit * weight.shape[2] ** 0.5
+        self.gates = gates
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Returns messages to the output nodes. Shape: [B, n_in, H] -> [B, n_out, H]."""
+        return to_outputs(self.ahead, states, self.gates[0])
+
+    def backward(self, states: Tensor) -> Tensor:
+        """Returns messages to the input nodes. Shape: [B, n_out, H] -> [B, n_in, H]."""
+        return to_inputs(self.back, states, self.gates[1])
+
+
+class _Step(nn.Module):
+    """One synchronous step of message passing along all layers."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.forward_message = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.backward_message = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.update = _perceptron(3 * hidden_dim, hidden_dim)
+
+    def forward(self, states: list[Tensor], links: list[_Link]) -> list[Tensor]:
+        """Returns the next states of every axis, [B, n, H] each."""
+        ahead = [torch.zeros_like(state) for state in states]
+        back = [torch.zeros_like(state) for state in states]
+        for link in links:
+            ahead[link.out_axis] = ahead[link.out_axis] + link.forward(self.forward_message(states[link.in_axis]))
+            back[link.in_axis] = back[link.in_axis] + link.backward(self.backward_message(states[link.out_axis]))
+        return [
+            state + self.update(torch.cat([state, *messages], dim=2))
+            for state, *messages in zip(states, ahead, back, strict=True)
+        ]
 
 
 def _norm(weight: Tensor) -> Tensor:
@@ -96,34 +162,12 @@ def _norm(weight: Tensor) -> Tensor:
     return torch.where(norm > 0, norm, 1)
 
 
-class _Step(nn.Module):
-    """One synchronous step of message passing over all layers."""
+def _position_codes(codes: int) -> nn.Linear:
+    """A linear map of position features, whose rows have norm 1, to codes of unit variance."""
+    linear = nn.Linear(POSITION_DIM, codes, bias=False)
+    nn.init.normal_(linear.weight)
+    return linear
 
-    def __init__(self, hidden_dim: int) -> None:
-        super().__init__()
-        self.forward_message = nn.Linear(hidden_dim, hidden_dim)
-        self.backward_message = nn.Linear(hidden_dim, hidden_dim)
-        self.linear = nn.Linear(2 * hidden_dim, hidden_dim, bias=False)
-        self.update = nn.Sequential(
-            nn.LayerNorm(3 * hidden_dim), nn.Linear(3 * hidden_dim, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim)
-        )  # fmt: skip
 
-    def forward(
-        self, stack: Stack, states: list[Tensor], norms: list[Tensor], gates: list[tuple[Tensor, Tensor]]
-    ) -> list[Tensor]:
-        """Returns the next states of every axis, [B, n, H] each."""
-        ahead = [torch.zeros_like(state) for state in states]
-        back = [torch.zeros_like(state) for state in states]
-        for layer, weight, norm, (gate_ahead, gate_back) in zip(
-            stack.graph.layers, stack.weights, norms, gates, strict=True
-        ):
-            unit = weight / norm[:, None, None, None]
-            sent = to_outputs(unit * weight.shape[1] ** 0.5, self.forward_message(states[layer.in_axis]), gate_ahead)
-            ahead[layer.out_axis] = ahead[layer.out_axis] + sent
-            sent = to_inputs(unit * weight.shape[2] ** 0.5, self.backward_message(states[layer.out_axis]), gate_back)
-            back[layer.in_axis] = back[layer.in_axis] + sent
-        following = []
-        for state, *messages in zip(states, ahead, back, strict=True):
-            joined = torch.cat([state, *messages], dim=2)
-            following.append(state + self.linear(joined[..., state.shape[2] :]) + self.update(joined))
-        return following
+def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))

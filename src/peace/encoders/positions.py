@@ -1,35 +1,51 @@
-"""Position features of nodes and taps that have identities: sinusoids of their coordinates on a grid."""
+"""Position features of nodes and taps that have identities: plane waves over the grid that they lie on."""
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-_FREQUENCIES = 8
-_DIMENSIONS = 3
+from peace import seeding
 
-POSITION_DIM = 2 * _FREQUENCIES * _DIMENSIONS
-"""Number of features: a sine and a cosine of 8 frequencies for each of 3 coordinates."""
+POSITION_DIM = 128
+"""Number of features: a sine and a cosine of 64 plane waves."""
+
+_DIMENSIONS = 3
+_SHORTEST, _LONGEST = 2.0, 64.0
 
 
 def grid_positions(shape: Sequence[int], like: Tensor) -> Tensor:
     """Returns features of every cell of a grid, in row-major order.
 
-    Sinusoids as in Vaswani et al. 2017 (arXiv:1706.03762, 3.5), wavelengths 2π to 2π·100 cells, for each coordinate on
-    its own. A grid of fewer dimensions than three is counted from the last: (n,) is (1, 1, n), (h, w) is (1, h, w), and
-    the empty grid is one cell.
+    √(2/POSITION_DIM) · [sin ω·x, cos ω·x] for fixed random ω: isotropic directions, wavelengths log-uniform from 2 to 64
+    cells. Their inner product falls off with the distance of two cells in the plane; sinusoids of each coordinate on its
+    own would only tell rows and columns apart, so that a linear map of them could not single out a pixel.
 
     Args:
-        shape: At most three lengths.
+        shape: At most three lengths; fewer are counted from the last: (n,) is (1, 1, n), (h, w) is (1, h, w), and the
+            empty grid is one cell.
         like: A tensor of the device and type wanted.
 
     Returns:
-        Shape: [cells, POSITION_DIM].
+        Shape: [cells, POSITION_DIM], each row of norm 1.
+
+    Reference:
+        Rahimi and Recht 2007, *Random features for large-scale kernel machines*; Tancik et al. 2020, arXiv:2006.10739.
     """
     lengths = [1] * (_DIMENSIONS - len(shape)) + list(shape)
-    axes = [torch.arange(length, device=like.device, dtype=like.dtype) for length in lengths]
+    axes = [torch.arange(length, dtype=torch.float64) for length in lengths]
     coordinates = torch.stack([part.flatten() for part in torch.meshgrid(*axes, indexing="ij")], dim=1)
-    steps = torch.arange(_FREQUENCIES, device=like.device, dtype=like.dtype) / (_FREQUENCIES - 1)
-    angles = (coordinates[:, :, None] * torch.exp(-math.log(100.0) * steps)).flatten(1)
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    angles = coordinates @ _waves().T
+    return (torch.cat([angles.sin(), angles.cos()], dim=1) * math.sqrt(2 / POSITION_DIM)).to(like)
+
+
+@lru_cache(maxsize=1)
+def _waves() -> Tensor:
+    """The fixed wave vectors, radians a cell. Shape: [POSITION_DIM / 2, 3]."""
+    stream = seeding.keys([0], "plane waves")
+    directions = seeding.normal(stream, POSITION_DIM // 2, _DIMENSIONS, dtype=torch.float64)[0]
+    scale = seeding.uniform(seeding.keys([0], "wavelengths"), POSITION_DIM // 2, 1, dtype=torch.float64)[0]
+    lengths = _SHORTEST * (_LONGEST / _SHORTEST) ** scale
+    return 2 * math.pi / lengths * directions / directions.norm(dim=1, keepdim=True)

@@ -18,8 +18,12 @@ _ODD = (nn.Tanh,)
 _OTHER_ELEMENTWISE = (nn.Sigmoid, nn.GELU, nn.SiLU)
 _MAX_POOLING = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE_POOLING = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
+_UNDERSTOOD = (
+    *_WEIGHTED, *_HOMOGENEOUS, *_ODD, *_OTHER_ELEMENTWISE, *_MAX_POOLING, *_AVERAGE_POOLING, *_TRANSPARENT
+)  # fmt: skip
 
 
 def from_module(module: nn.Sequential, input_shape: Sequence[int]) -> WeightGraph:
@@ -34,28 +38,36 @@ def from_module(module: nn.Sequential, input_shape: Sequence[int]) -> WeightGrap
         input_shape: Shape of one input: (C, H, W) for images, (n,) for vectors.
 
     Raises:
-        InputError: A layer is of a kind that is not understood, or the module has no weights.
+        InputError: A layer is of a kind that is not understood or does not fit what comes before it, layers share
+            weights, or the module has no weights.
     """
+    if len(list(module.parameters())) != len(list(module.named_parameters(remove_duplicate=False))):
+        raise InputError("layers of the module share weights", expected="weights of its own for each layer")
     axes = [Axis("input", tuple(input_shape), "input")]
     layers: list[Layer] = []
     allowed = {"positive", "sign"}
     taps: tuple[int, ...] = ()
     x = torch.empty(1, *input_shape, device="meta")
-    for name, layer in copy.deepcopy(module).to("meta").named_children():
+    # Not `named_children`, which yields a module that stands in several places once.
+    for name, layer in copy.deepcopy(module).to("meta", torch.float32)._modules.items():
         before, x = x, _trace(name, layer, x)
-        if isinstance(layer, (nn.Linear, *_CONVOLUTIONS)):
+        if isinstance(layer, _WEIGHTED):
             if isinstance(layer, _CONVOLUTIONS) and not layers:
                 axes[0] = replace(axes[0], shape=(input_shape[0],))
             axes[-1] = replace(axes[-1], scaling=_scaling(axes[-1], allowed))
             layers.append(_layer(name, layer, len(axes), taps))
+            _check_fit(name, layer, before, axes[-1], layers[-1])
             axes.append(Axis(name, (x.shape[1],), "hidden", permutable=True))
             allowed, taps = {"positive", "sign"}, ()
-        elif isinstance(layer, nn.Flatten):
-            taps = tuple(before.shape[2:]) if layers else ()
+        elif isinstance(layer, nn.Flatten) and before.ndim > 2:
+            if layers:
+                taps = tuple(before.shape[2:])
+            else:
+                axes[0] = replace(axes[0], shape=tuple(before.shape[1:]))
         else:
-            allowed &= _passes(name, layer)
+            allowed &= _passes(layer)
     if not layers:
-        raise InputError("the module has no weights", got=type(module).__name__, expected="linear or convolution layers")
+        raise InputError("the module has no weights", expected="linear or convolution layers")
     axes[-1] = replace(axes[-1], role="output", permutable=False)
     return WeightGraph(tuple(axes), tuple(layers))
 
@@ -67,10 +79,21 @@ def from_architecture(config: str) -> WeightGraph:
 
 
 def _trace(name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    if not isinstance(layer, _UNDERSTOOD):
+        raise InputError(f"layer {name} is not understood", got=type(layer).__name__,
+                         expected="linear, convolution, pooling, flatten, dropout or activation")  # fmt: skip
     try:
         return layer(x)
-    except RuntimeError as error:
+    except (RuntimeError, IndexError, TypeError) as error:
         raise InputError(f"layer {name} does not fit what comes before it", got=str(error).splitlines()[0]) from error
+
+
+def _check_fit(name: str, module: nn.Module, x: Tensor, axis: Axis, layer: Layer) -> None:
+    """Refuses what torch lets pass by broadcasting or for want of a batch dimension."""
+    weight = module.weight
+    if x.ndim != weight.ndim or weight[0].numel() != axis.size * layer.n_tap:
+        got, expected = f"an input of shape {tuple(x.shape[1:])}", f"one for weights of shape {tuple(weight.shape)}"
+        raise InputError(f"layer {name} does not fit what comes before it", got=got, expected=expected)
 
 
 def _layer(name: str, layer: nn.Module, out_axis: int, taps: tuple[int, ...]) -> Layer:
@@ -82,7 +105,7 @@ def _layer(name: str, layer: nn.Module, out_axis: int, taps: tuple[int, ...]) ->
     return Layer(name, "conv" if convolution else "linear", out_axis, out_axis - 1, grid, f"{name}.weight", bias)
 
 
-def _passes(name: str, layer: nn.Module) -> set[str]:
+def _passes(layer: nn.Module) -> set[str]:
     """Which scalings of its input a layer without weights hands on to its output."""
     if isinstance(layer, (*_TRANSPARENT, *_AVERAGE_POOLING)):
         return {"positive", "sign"}
@@ -90,10 +113,7 @@ def _passes(name: str, layer: nn.Module) -> set[str]:
         return {"positive"}
     if isinstance(layer, _ODD):
         return {"sign"}
-    if isinstance(layer, _OTHER_ELEMENTWISE):
-        return set()
-    raise InputError(f"layer {name} is not understood", got=type(layer).__name__,
-                     expected="linear, convolution, pooling, flatten, dropout or activation")  # fmt: skip
+    return set()
 
 
 def _scaling(axis: Axis, allowed: set[str]) -> Scaling:

@@ -12,9 +12,10 @@ def canonical_form(stack: Stack) -> Stack:
     """Returns the representative of each model's orbit under the scaling group; its function does not change.
 
     On an axis with positive scaling each neuron's incoming weights and bias get norm 1; on one with signs the sum of
-    their cubes becomes positive. What is divided out is carried into the layers that read the axis. Axes are done in the
-    order of the forward pass, so that a scale carried forward is seen by the next. A neuron without incoming weights
-    keeps its scale. Permutations are left as they are: encoders do not see them.
+    their cubes becomes positive. What is divided out is carried into the layers that read the axis. Axes are done in
+    the order of the forward pass, so that a scale carried forward is seen by the next. A neuron without incoming
+    weights and bias outputs zero, so its outgoing weights, whose scale is arbitrary, become zero. Permutations are left
+    as they are: encoders do not see them.
     """
     weights, biases = list(stack.weights), list(stack.biases)
     for place in stack.graph.hidden:
@@ -32,8 +33,9 @@ def canonical_form(stack: Stack) -> Stack:
             weights[layer] = weights[layer] / scale[:, :, None, None]
             bias = biases[layer]
             biases[layer] = None if bias is None else bias / scale
+        carried = scale * incoming.any(dim=2)
         for layer in stack.graph.readers(place):
-            weights[layer] = weights[layer] * scale[:, None, :, None]
+            weights[layer] = weights[layer] * carried[:, None, :, None]
     return replace(stack, weights=tuple(weights), biases=tuple(biases))
 
 
@@ -41,8 +43,9 @@ def sign_cover(stack: Stack) -> Stack:
     """Returns an equal network in which every neuron of a sign axis stands beside its negative, at half the weight.
 
     v·tanh(w·x + b) = ½ v·tanh(w·x + b) - ½ v·tanh(-w·x - b), so the function does not change, and flipping the sign of
-    a neuron becomes the exchange of two neurons: a permutation, which every encoder here is exactly invariant to. Unlike
-    a rule that picks a sign, it is continuous in the weights. The axis has twice as many nodes and no scaling left.
+    a neuron becomes the exchange of two neurons: a permutation, which every encoder here is exactly invariant to.
+    Unlike a rule that picks a sign, it is continuous in the weights. The axis has twice as many nodes and no scaling
+    left.
     """
     covered = {place for place in stack.graph.hidden if stack.graph.axes[place].scaling == "sign"}
     if not covered:

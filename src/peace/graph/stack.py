@@ -34,11 +34,14 @@ class Stack:
         names = {name for layer in graph.layers for name in (layer.weight, layer.bias) if name}
         if names != tensors.keys():
             raise InputError("tensors do not fit the architecture", got=sorted(tensors), expected=sorted(names))
+        models = len(tensors[graph.layers[0].weight])
         weights, biases = [], []
         for layer in graph.layers:
             n_out, n_in = graph.axes[layer.out_axis].size, graph.axes[layer.in_axis].size
-            weights.append(_shaped(tensors[layer.weight], layer.weight, n_out, n_in, layer.n_tap))
-            biases.append(_shaped(tensors[layer.bias], layer.bias, n_out) if layer.bias else None)
+            shape = (n_out, n_in, *layer.taps) if layer.kind == "conv" else (n_out, n_in * layer.n_tap)
+            weight = _checked(tensors, layer.weight, models, *shape)
+            weights.append(weight.reshape(models, n_out, n_in, layer.n_tap))
+            biases.append(_checked(tensors, layer.bias, models, n_out) if layer.bias else None)
         return cls(graph, tuple(weights), tuple(biases))
 
     def tensors(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -72,15 +75,14 @@ def join(stacks: Sequence[Stack]) -> Stack:
     """Returns stacks of one architecture as one, in order."""
     weights = tuple(torch.cat(parts) for parts in zip(*(stack.weights for stack in stacks), strict=True))
     biases = tuple(
-        None if parts[0] is None else torch.cat(parts) for parts in zip(*(stack.biases for stack in stacks), strict=True)
+        None if parts[0] is None else torch.cat(parts)
+        for parts in zip(*(stack.biases for stack in stacks), strict=True)
     )
     return Stack(stacks[0].graph, weights, biases)
 
 
-def _shaped(tensor: Tensor, name: str, *shape: int) -> Tensor:
-    size = 1
-    for length in shape:
-        size *= length
-    if tensor[0].numel() != size:
-        raise InputError("a tensor does not fit the architecture", where=name, got=tuple(tensor.shape[1:]), expected=shape)
-    return tensor.reshape(len(tensor), *shape)
+def _checked(tensors: Mapping[str, Tensor], name: str, *shape: int) -> Tensor:
+    if tuple(tensors[name].shape) != shape:
+        got = tuple(tensors[name].shape)
+        raise InputError("a tensor does not fit the architecture", where=name, got=got, expected=shape)
+    return tensors[name]

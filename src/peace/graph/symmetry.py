@@ -1,4 +1,4 @@
-"""The symmetry group of a weight graph: renumbering and rescaling of hidden neurons that leave the function as it is."""
+"""The symmetry group of a weight graph: renumbering and rescaling of hidden neurons that leave the function alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -11,7 +11,8 @@ from peace.losses import LOSSES
 class NTXent(nn.Module):
     """Normalised temperature-scaled cross entropy over 2N views.
 
-    -log exp(sim(z_i, z_j)/τ) / Σ_{k≠i} exp(sim(z_i, z_k)/τ), sim the cosine, averaged over both directions of all pairs.
+    -log exp(sim(z_i, z_j)/τ) / Σ_{k≠i} exp(sim(z_i, z_k)/τ), sim the cosine, averaged over both directions of all
+    pairs. It is computed in float32 at least, under autocast too.
 
     Args:
         temperature: τ.
@@ -31,6 +32,7 @@ class NTXent(nn.Module):
         """Returns the loss."""
         exact = torch.promote_types(first.dtype, torch.float32)
         views = F.normalize(torch.cat([first, second]).to(exact), dim=1)
-        similarity = (views @ views.T / self.temperature).fill_diagonal_(-torch.inf)
+        with torch.autocast(views.device.type, enabled=False):
+            similarity = (views @ views.T / self.temperature).fill_diagonal_(-torch.inf)
         partner = torch.arange(len(views), device=views.device).roll(len(first))
         return F.cross_entropy(similarity, partner)

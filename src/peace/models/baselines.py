@@ -44,8 +44,9 @@ class Baseline(nn.Module):
     def _padded(self, features: Tensor) -> Tensor:
         missing = int(self.width) - features.shape[1]
         if missing < 0:
-            raise InputError("the model is larger than any of the zoo", got=f"{features.shape[1]} features",
-                             expected=f"at most {int(self.width)}", do="fit the baseline on a zoo that holds it")  # fmt: skip
+            got, expected = f"{features.shape[1]} features", f"at most {int(self.width)}"
+            raise InputError("the model is larger than any of the zoo", got=got, expected=expected,
+                             do="fit the baseline on a zoo that holds it")  # fmt: skip
         return F.pad(features, (0, missing))
 
 
@@ -62,8 +63,8 @@ class Random(Baseline):
         self.embedding_dim = embedding_dim
 
     def features(self, stack: Stack) -> Tensor:
-        """Returns standard normal numbers keyed by the first layer's weights. Shape: [B, D]."""
-        words = stack.weights[0].float().flatten(1).contiguous().view(torch.int32).long()
+        """Returns standard normal numbers keyed by all weights and biases. Shape: [B, D]."""
+        words = _row(stack).float().contiguous().view(torch.int32).long()
         keys = (words * torch.arange(1, 2 * words.shape[1], 2)).sum(1)
         return seeding.normal(seeding.keys(keys, "random baseline"), self.embedding_dim)
 
@@ -74,8 +75,7 @@ class Flat(Baseline):
 
     def features(self, stack: Stack) -> Tensor:
         """Returns flattened weights. Shape: [B, P]."""
-        pairs = zip(stack.weights, stack.biases, strict=True)
-        return torch.cat([tensor.flatten(1) for pair in pairs for tensor in pair if tensor is not None], dim=1)
+        return _row(stack)
 
 
 @BASELINES.register("statistics")
@@ -120,9 +120,9 @@ class Statistics(Baseline):
 class PathProduct(Baseline):
     """The product of the weight tensors from input to output: the network without its activations and biases.
 
-    P[o, t_L, ..., t_1, i] = Σ over hidden nodes of Π_l W_l. It does not change when hidden neurons are renumbered or
-    rescaled, and is defined for chains with equal input and output axes. Classes are centred, for a softmax does not see
-    what all logits share.
+    P[o, t_L, ..., t_2, i, t_1] = Σ over hidden nodes of Π_l W_l. It does not change when hidden neurons are renumbered
+    or rescaled, and is defined for chains with equal input and output axes. Classes are centred, for a softmax does not
+    see what all logits share.
     """
 
     def features(self, stack: Stack) -> Tensor:
@@ -133,3 +133,9 @@ class PathProduct(Baseline):
             rows = weight.transpose(2, 3).reshape(models, outputs * taps, nodes)
             product = (rows @ product).reshape(models, outputs, taps * product.shape[2])
         return (product - product.mean(1, keepdim=True)).flatten(1)
+
+
+def _row(stack: Stack) -> Tensor:
+    """Each layer's weights and biases, layer after layer. Shape: [B, P]."""
+    pairs = zip(stack.weights, stack.biases, strict=True)
+    return torch.cat([tensor.flatten(1) for pair in pairs for tensor in pair if tensor is not None], dim=1)

@@ -57,14 +57,17 @@ def load_producer(folder: Path) -> tuple[nn.Module, str]:
         saved = json.loads((folder / CONFIG).read_text())
         producer = build_producer(saved["config"])
         tensors = load_file(folder / TENSORS)
-        for name, buffer in producer.named_buffers():
-            _resize(producer, name, tensors.get(name, buffer))
+        for name, _ in list(producer.named_buffers()):
+            if name in tensors:
+                _resize(producer, name, tensors[name])
         producer.load_state_dict(tensors)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError("cannot read the embedder", where=folder, got=str(error).splitlines()[0]) from error
-    if producer_hash(producer, saved["config"]) != saved["hash"]:
+        found, expected = producer_hash(producer, saved["config"]), saved["hash"]
+    except (InputError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        got = str(error).splitlines()[0].rstrip(".")
+        raise InputError("cannot read the embedder", where=folder, got=got) from error
+    if found != expected:
         raise InputError("the embedder's tensors are not those it was saved with", where=folder, do="embed again")
-    return producer.eval(), saved["hash"]
+    return producer.eval(), expected
 
 
 def producer_hash(producer: nn.Module, config: Mapping[str, Any]) -> str:

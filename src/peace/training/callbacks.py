@@ -1,5 +1,6 @@
 """Checkpoints that a stop request, a crash or a requeue can go on from, bit for bit."""
 
+import signal
 from pathlib import Path
 
 import lightning as L
@@ -21,6 +22,11 @@ class Checkpointing(L.Callback):
     def __init__(self, path: Path, every: int, stop: StopRequest) -> None:
         self.path, self.every, self.stop = path, every, stop
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes SIGTERM back from Lightning, which would leave without a checkpoint and with exit code 0."""
+        if signal.getsignal(signal.SIGINT) == self.stop.ask:
+            signal.signal(signal.SIGTERM, self.stop.ask)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: object, batch_idx: int
     ) -> None:
@@ -31,3 +37,6 @@ class Checkpointing(L.Callback):
                 trainer.save_checkpoint(path)
         if self.stop.asked and not done:
             trainer.should_stop = True
+            if not trainer.is_last_batch:
+                # Lightning looks at `val` before it stops, which takes time and which an uninterrupted run does not.
+                trainer.limit_val_batches = 0

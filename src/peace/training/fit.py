@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import sys
 import warnings
 from dataclasses import dataclass
@@ -61,13 +62,12 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
         record: The config, for the logger.
 
     Raises:
-        InputError: The checkpoint cannot be read.
+        InputError: The checkpoint cannot be read, or is of another embedder.
         Interrupted: A stop was asked for; the checkpoint is written.
     """
     checkpoint = run / CHECKPOINT
-    start = _steps_done(checkpoint)
+    start = _restore(module, checkpoint)
     if start >= config.max_steps:
-        module.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"])
         return
     with stop_requests() as stop, warnings.catch_warnings():
         # Batches are views of a zoo in memory; worker processes would copy it without being faster.
@@ -93,14 +93,21 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
             raise Interrupted(f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on")
 
 
-def _steps_done(checkpoint: Path) -> int:
+def _restore(module: Contrastive, checkpoint: Path) -> int:
+    """Loads a checkpoint's weights, if there is one, and returns the number of steps that it has done."""
     if not checkpoint.is_file():
         return 0
     try:
-        return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError) as error:
-        raise InputError("cannot read the checkpoint", where=checkpoint, got=str(error).splitlines()[0],
-                         do="delete it to train from the start") from error  # fmt: skip
+        content = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+        module.load_state_dict(content["state_dict"])
+        return int(content["global_step"])
+    except pickle.UnpicklingError as error:
+        # Torch's own message advises to load the file in a way that would run what it contains.
+        got, cause = "something else than tensors and numbers", error
+    except (OSError, RuntimeError, KeyError, EOFError, TypeError, ValueError) as error:
+        got, cause = str(error).splitlines()[0].rstrip(".:"), error
+    raise InputError("cannot read the checkpoint", where=checkpoint, got=got,
+                     do="delete it to train from the start") from cause  # fmt: skip
 
 
 def _shown(config: TrainerConfig) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from peace import seeding
 from peace.augmentations import Kinship
+from peace.errors import InputError
 
 
 class Sampler:
@@ -20,10 +21,16 @@ class Sampler:
         batch_size: Most models in a batch; there are fewer where there are fewer recipes (or runs).
         distinct: What no two models of a batch share.
         seed: Seed of all batches.
+
+    Raises:
+        InputError: `distinct` is neither.
     """
 
     def __init__(self, kinship: Kinship, batch_size: int, distinct: Literal["recipe", "run"], seed: int) -> None:
-        self.groups = kinship.recipes if distinct == "recipe" else kinship.runs
+        groups = {"recipe": kinship.recipes, "run": kinship.runs}
+        if distinct not in groups:
+            raise InputError("no such sampler.distinct", got=distinct, expected=" or ".join(groups))
+        self.groups = groups[distinct]
         self.batch_size, self.seed = batch_size, seed
 
     def batch(self, step: int) -> Tensor:
@@ -31,7 +38,8 @@ class Sampler:
         generator = seeding.generator(self.seed, "batch", step)
         order = torch.randperm(len(self.groups), generator=generator)
         _, group = self.groups[order].unique(return_inverse=True)
-        first = torch.full((int(group.max()) + 1,), len(order)).scatter_reduce(0, group, torch.arange(len(order)), "amin")
+        places = torch.arange(len(order))
+        first = torch.full((int(group.max()) + 1,), len(order)).scatter_reduce(0, group, places, "amin")
         chosen = order[first]
         picked = torch.randperm(len(chosen), generator=generator)[: self.batch_size]
         return chosen[picked].sort().values

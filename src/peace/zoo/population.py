@@ -53,6 +53,10 @@ class Plan:
     checkpoints: tuple[int, ...]
 
 
+NO_TARGET = -100
+"""What stands for the class of an image that a model neither learns from nor is tested on."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """Which images each model learns from or is tested on, and what it should call them.
@@ -60,7 +64,8 @@ class Assignment:
     Attributes:
         indices: Places in the data set, the model's own first. Shape: [M, N] int64.
         counts: How many of them are the model's own. Shape: [M] int64.
-        targets: Each label's class in the model's task, -1 for none. Shape: [M, labels] int64.
+        targets: The class of each image of the data set in the model's task, `NO_TARGET` for images that are not its
+            own. Shape: [M, images] int16.
     """
 
     indices: Tensor
@@ -77,21 +82,18 @@ def assign(members: Sequence[Member], labels: Tensor, n_labels: int, training: b
         n_labels: Number of labels in the data set.
         training: Whether train fractions apply; the images kept are drawn by the model's seed.
     """
-    chosen = []
-    for member in members:
-        own, _ = member.task.select(labels, n_labels)
+    chosen, targets = [], torch.full((len(members), len(labels)), NO_TARGET, dtype=torch.int16)
+    for row, member in enumerate(members):
+        own, classes = member.task.select(labels, n_labels)
         if training and member.train_fraction < 1:
             count = max(1, round(member.train_fraction * len(own)))
             order = seeding.permutations(seeding.keys([member.seed], "train fraction"), len(own))[0]
-            own = own[order[:count].sort().values]
+            kept = order[:count].sort().values
+            own, classes = own[kept], classes[kept]
+        targets[row, own] = classes.to(torch.int16)
         chosen.append(own)
     counts = torch.tensor([len(own) for own in chosen])
-    indices = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
-    classes = torch.full((len(members), n_labels), -1)
-    for row, member in enumerate(members):
-        known, targets = member.task.select(torch.arange(n_labels), n_labels)
-        classes[row, known] = targets
-    return Assignment(indices, counts, classes)
+    return Assignment(torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True), counts, targets)
 
 
 @dataclass
@@ -123,8 +125,10 @@ class Population:
         self.seeds = torch.tensor([member.seed for member in members])
         self.train = assign(self.members, data.y_train, len(data.classes), training=True)
         self.test = assign(self.members, data.y_test, len(data.classes), training=False)
-        self.images = data.x_train.to(dtype)
+        self.pixels = data.x_train.flatten(1).to(dtype)
+        self.image_shape = data.x_train.shape[1:]
         self.dropout = self._column("dropout")
+        self.drops = bool(self.dropout.any()); self.minus=torch.full((1,),-1.,dtype=dtype)
 
     def _column(self, name: str) -> Tensor:
         return torch.tensor([getattr(member, name) for member in self.members], dtype=self.dtype)[:, None]
@@ -155,30 +159,30 @@ class Population:
     def epoch(self, position: Position, stop: Callable[[], bool] = lambda: False) -> Iterator[Position]:
         """Trains to the end of the current epoch, yielding after each step; returns early where `stop` says so."""
         keys = seeding.keys(self.seeds, "order", position.epoch)
-        beyond = torch.arange(self.train.indices.shape[1]) >= self.train.counts[:, None]
-        order = seeding.bits(keys, self.train.indices.shape[1]).masked_fill_(beyond, 2**63 - 1).argsort(dim=1, stable=True)
+        order = seeding.permutations(keys, self.train.indices.shape[1], self.train.counts)
         images = self.train.indices.gather(1, order)
+        targets = self.train.targets.gather(1, images).long()
         size = self.plan.batch_size
         while position.step < self.steps and not stop():
             part = slice(position.step * size, (position.step + 1) * size)
-            self._step(position, images[:, part], ~beyond[:, part])
+            self._step(position, images[:, part], targets[:, part])
             position.step += 1
             yield position
         if position.step == self.steps:
             position.epoch, position.step = position.epoch + 1, 0
 
-    def _step(self, position: Position, indices: Tensor, valid: Tensor) -> None:
-        weights = position.weights.requires_grad_()
-        labels = self.data.y_train[indices]
-        targets = self.train.targets.gather(1, labels).masked_fill_(~valid, -100)
-        mask = self._dropout_mask(position) if self.dropout.any() else None
-        logits = forward(self.module, self.parameters(weights), self.images[indices], mask)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-        count = valid.sum(1)
-        (gradient,) = torch.autograd.grad((losses.sum(1) / count.clamp(min=1)).sum(), weights)
-        active = None if bool(count.all()) else (count > 0)[:, None]
-        with torch.no_grad():
-            position.weights = position.optimizer.step(weights.detach(), gradient, active)
+    def _step(self, position: Position, images: Tensor, targets: Tensor) -> None:
+        weights = position.weights.detach().requires_grad_()
+        mask = self._dropout_mask(position) if self.drops else None
+        pixels = self.pixels.index_select(0, images.flatten()).view(*images.shape, *self.image_shape)
+        logits = forward(self.module, self.parameters(weights), pixels, mask).mT
+        # A model's loss is the mean over its own images of the batch, which may be fewer than the others'.
+        own = (self.train.counts - position.step * self.plan.batch_size)[:, None]
+        active = own > 0
+        share = (torch.arange(images.shape[1]) < own) / own.clamp(1, self.plan.batch_size)
+        slope = logits.detach().softmax(1).scatter_add_(1, targets[:, None], self.minus.expand(len(targets),1,targets.shape[1]))
+        (gradient,) = torch.autograd.grad(logits, weights, slope.mul_(share.to(self.dtype)[:, None]))
+        position.weights = position.optimizer.step(weights.detach(), gradient, None if bool(active.all()) else active)
 
     def _dropout_mask(self, position: Position) -> Callable[[int, tuple[int, ...]], Tensor]:
         def mask(place: int, shape: tuple[int, ...]) -> Tensor:

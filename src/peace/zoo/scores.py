@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from peace.zoo.population import Assignment, Population
+from peace.zoo.population import NO_TARGET, Assignment, Population
 from peace.zoo.stacked import forward
 
-_ELEMENTS = 1 << 24
-"""Numbers in the largest intermediate of one chunk: 64 MiB in float32."""
+_ELEMENTS = 1 << 21
+"""Numbers in the largest intermediate of one chunk: 4 MiB in float32, about what stays in a processor's cache."""
 
 
 def score(population: Population, weights: Tensor) -> dict[str, Tensor]:
@@ -26,44 +26,46 @@ def score(population: Population, weights: Tensor) -> dict[str, Tensor]:
     """
     data = population.data
     scores = {}
-    parts = (("train", population.train, data.x_train, data.y_train), ("test", population.test, data.x_test, data.y_test))
-    for part, assignment, images, labels in parts:
-        loss, accuracy, f1 = _part(population, weights, assignment, images.to(population.dtype), labels)
+    for part, assignment, images in (("train", population.train, data.x_train), ("test", population.test, data.x_test)):
+        loss, accuracy, f1 = _part(population, weights, assignment, images.to(population.dtype))
         scores |= {f"{part}_loss": loss, f"{part}_accuracy": accuracy, f"{part}_f1": f1}
     diverged = ~weights.isfinite().all(1)
     scores["generalisation_gap"] = scores["train_accuracy"] - scores["test_accuracy"]
     return {name: value.masked_fill(diverged.view(-1, *[1] * (value.ndim - 1)), torch.nan) for name, value in scores.items()}
 
 
+@torch.no_grad()
 def _part(
-    population: Population, weights: Tensor, assignment: Assignment, images: Tensor, labels: Tensor
+    population: Population, weights: Tensor, assignment: Assignment, images: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     models, classes = len(weights), int(population.plan.architecture["outputs"])  # type: ignore[call-overload]
-    own = torch.zeros(models, len(labels), dtype=torch.bool)
-    real = torch.arange(assignment.indices.shape[1]) < assignment.counts[:, None]
-    own[torch.arange(models)[:, None].expand_as(real)[real], assignment.indices[real]] = True
     loss = torch.zeros(models, dtype=weights.dtype)
     confusion = torch.zeros(models, classes * classes)
-    width = _width(population, images)
-    for rows, places in _chunks(models, len(labels), width):
-        shared = images[places].expand(rows.stop - rows.start, *images[places].shape)
-        with torch.no_grad():
-            logits = forward(population.module, population.parameters(weights[rows]), shared)
-        targets = assignment.targets[rows][:, labels[places]].masked_fill(~own[rows, places], -100)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        loss[rows] += losses.view_as(targets).sum(1)
-        counted = (targets >= 0).float()
-        pairs = targets.clamp(min=0) * classes + logits.argmax(2)
-        confusion[rows] = confusion[rows].scatter_add(1, pairs, counted)
+    for rows, places in _chunks(models, len(images), _width(population, images)):
+        logits = forward(population.module, population.parameters(weights[rows]), images[None, places]).mT
+        targets = assignment.targets[rows, places].long()
+        losses = F.cross_entropy(logits, targets, ignore_index=NO_TARGET, reduction="none")
+        loss[rows] += losses.sum(1)
+        pairs = targets.clamp(min=0) * classes + _predicted(logits)
+        confusion[rows] = confusion[rows].scatter_add(1, pairs, (targets != NO_TARGET).float())
     matrix = confusion.view(models, classes, classes)
-    hits, total = matrix.diagonal(dim1=1, dim2=2), assignment.counts
+    hits = matrix.diagonal(dim1=1, dim2=2)
     f1 = 2 * hits / (matrix.sum(1) + matrix.sum(2)).clamp(min=1)
-    return loss / total, hits.sum(1) / total, f1
+    return loss / assignment.counts, hits.sum(1) / assignment.counts, f1
+
+
+def _predicted(logits: Tensor) -> Tensor:
+    """The place of the largest number along dim 1, the first of equal ones; torch's argmax takes 30 times longer there."""
+    best, place = logits[:, 0], torch.zeros_like(logits[:, 0], dtype=torch.int16)
+    for number, candidate in enumerate(logits.unbind(1)):
+        place = torch.maximum(place, (candidate > best).to(torch.int16) * number)
+        best = torch.maximum(best, candidate)
+    return place.long()
 
 
 def _width(population: Population, images: Tensor) -> int:
     """Numbers of the widest intermediate for one model and one image."""
-    sizes = [images[0].numel()]
+    sizes = [1]
     x = images[:1]
     with torch.no_grad():
         for layer in population.module.to(images.dtype):
