@@ -22,7 +22,7 @@ class Step(Checked):
     """One command of an experiment, and for which values of its axes it runs."""
 
     command: str
-    only: dict[str, list[Value]] = {}
+    only: dict[str, list[Value]] = Field(default_factory=dict)
     once: Literal["seed", "experiment"] | None = None
 
 
@@ -31,7 +31,7 @@ class SweepSpec(Checked):
 
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     words: str = ""
-    axes: dict[str, dict[Value, str]] = {}
+    axes: dict[str, dict[Value, str]] = Field(default_factory=dict)
     steps: Annotated[list[Step], Field(min_length=1)]
 
 

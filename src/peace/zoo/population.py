@@ -128,7 +128,6 @@ class Population:
         self.pixels = data.x_train.flatten(1).to(dtype)
         self.image_shape = data.x_train.shape[1:]
         self.dropout = self._column("dropout")
-        self.drops = bool(self.dropout.any()); self.minus=torch.full((1,),-1.,dtype=dtype)
 
     def _column(self, name: str) -> Tensor:
         return torch.tensor([getattr(member, name) for member in self.members], dtype=self.dtype)[:, None]
@@ -162,6 +161,7 @@ class Population:
         order = seeding.permutations(keys, self.train.indices.shape[1], self.train.counts)
         images = self.train.indices.gather(1, order)
         targets = self.train.targets.gather(1, images).long()
+        targets[torch.arange(images.shape[1]) >= self.train.counts[:, None]] = NO_TARGET
         size = self.plan.batch_size
         while position.step < self.steps and not stop():
             part = slice(position.step * size, (position.step + 1) * size)
@@ -173,16 +173,16 @@ class Population:
 
     def _step(self, position: Position, images: Tensor, targets: Tensor) -> None:
         weights = position.weights.detach().requires_grad_()
-        mask = self._dropout_mask(position) if self.drops else None
+        mask = self._dropout_mask(position) if self.dropout.any() else None
         pixels = self.pixels.index_select(0, images.flatten()).view(*images.shape, *self.image_shape)
-        logits = forward(self.module, self.parameters(weights), pixels, mask).mT
+        logits = forward(self.module, self.parameters(weights), pixels, mask)
+        losses = F.cross_entropy(logits.mT, targets, ignore_index=NO_TARGET, reduction="none")
         # A model's loss is the mean over its own images of the batch, which may be fewer than the others'.
-        own = (self.train.counts - position.step * self.plan.batch_size)[:, None]
-        active = own > 0
-        share = (torch.arange(images.shape[1]) < own) / own.clamp(1, self.plan.batch_size)
-        slope = logits.detach().softmax(1).scatter_add_(1, targets[:, None], self.minus.expand(len(targets),1,targets.shape[1]))
-        (gradient,) = torch.autograd.grad(logits, weights, slope.mul_(share.to(self.dtype)[:, None]))
-        position.weights = position.optimizer.step(weights.detach(), gradient, None if bool(active.all()) else active)
+        count = (self.train.counts - position.step * self.plan.batch_size).clamp(0, self.plan.batch_size)[:, None]
+        share = (1 / count.clamp(min=1)).to(self.dtype).expand_as(targets)
+        (gradient,) = torch.autograd.grad(losses, weights, share)
+        active = None if bool(count.all()) else count > 0
+        position.weights = position.optimizer.step(weights.detach(), gradient, active)
 
     def _dropout_mask(self, position: Position) -> Callable[[int, tuple[int, ...]], Tensor]:
         def mask(place: int, shape: tuple[int, ...]) -> Tensor:
