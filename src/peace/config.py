@@ -56,7 +56,7 @@ def compose(name: str, words: Iterable[str] = (), root: Path | None = None) -> P
     try:
         config = _load(path, root, choices)
         for key, value in pairs:
-            if key in choices:
+            if key in choices and isinstance(value, (str, int, float)):
                 _require(config, key, key)
             else:
                 _set(config, key, value)
@@ -152,7 +152,7 @@ def _set(config: DictConfig, key: str, value: object) -> None:
     # A part of a mapping may be switched off with null, as `augmentation.noise`; the mappings at the root may not.
     may_replace = isinstance(value, dict) or (value is None and parents)
     if isinstance(OmegaConf.select(node, last), DictConfig) and not may_replace:
-        raise InputError(f"'{key}' is a mapping", got=value, do=f"set its keys, such as {key}.{next(iter(node[last]))}")
+        raise InputError(f"'{key}' is a mapping", got=value, do=f"set its keys one by one, as {key}.KEY=value")
     OmegaConf.update(node, last, value, merge=False)
 
 
@@ -186,10 +186,21 @@ def place(config: Mapping[str, Any], name: str) -> Path:
     return Path(value)
 
 
+def _plain_name(text: object, what: str) -> str:
+    """The text, if it may name a folder."""
+    if not isinstance(text, str) or not re.fullmatch(r"[\w@+=,-][\w@+=,.-]*", text, re.ASCII):
+        raise InputError(f"not the name of {what}", got=repr(text), expected="letters, digits and _ @ + = , - .")
+    return text
+
+
 def zoo_directory(config: Mapping[str, Any]) -> Path:
-    """Returns `<paths.zoos>/<zoo.name>/<fingerprint>`, where the zoo that `config.zoo` describes lies."""
-    zoo = config["zoo"]
-    return place(config, "zoos") / str(zoo["name"]) / fingerprint(zoo)
+    """Returns `<paths.zoos>/<zoo.name>/<fingerprint>`, where the zoo that `config.zoo` describes lies.
+
+    Raises:
+        InputError: The zoo has no name that can be a folder's.
+    """
+    name = _plain_name(config["zoo"].get("name"), "a zoo")
+    return place(config, "zoos") / name / fingerprint(config["zoo"])
 
 
 _IDENTITY = {
@@ -207,12 +218,10 @@ def run_directory(config: Mapping[str, Any]) -> Path:
     Raises:
         InputError: The experiment is not the plain name of a folder, or the seed is not a natural number.
     """
-    experiment, seed = config["experiment"], config["seed"]
-    if not isinstance(experiment, str) or not re.fullmatch(r"[\w@+=,-][\w@+=,.-]*", experiment, re.ASCII):
-        raise InputError("not the name of an experiment", got=repr(experiment), expected="a plain folder name")
+    experiment, seed = _plain_name(config["experiment"], "an experiment"), config["seed"]
     if type(seed) is not int or seed < 0:
         raise InputError("not a seed", where="'seed'", got=repr(seed), expected="0, 1, 2, ...")
-    trained = config["producer"]["name"] == "trained"
+    trained = _plain_name(config["producer"].get("name"), "a producer") == "trained"
     identity = {key: config[key] for key in _IDENTITY["trained" if trained else "baseline"]}
     identity["producer"] = config["producer"]
     if trained:

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -86,7 +86,7 @@ def arguments(factory: Callable[..., Any], node: Mapping[str, Any], where: str, 
     every = inspect.signature(factory).parameters
     # A torch module without a constructor of its own shows `*args, **kwargs`, which are no arguments to set.
     parameters = {name: parameter for name, parameter in every.items() if parameter.kind not in variadic}
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
     checked = {}
     for key, value in node.items():
         if key not in parameters or key in given:
@@ -103,7 +103,10 @@ def _convert(value: object, annotation: object, where: str) -> object:
     try:
         return TypeAdapter(annotation, config=_adapter_config(annotation)).validate_python(value)
     except ValidationError as error:
-        expected = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+        if get_origin(annotation) is Annotated:  # such as PositiveInt, whose own text says little
+            expected = error.errors()[0]["msg"].removeprefix("Input should be ").partition(",")[0]
+        else:
+            expected = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
         raise InputError("wrong type", where=where, got=repr(value), expected=expected) from error
 
 

@@ -8,7 +8,6 @@ which is what lets a population of models train together and each come out as if
 
 import hashlib
 
-import numpy as np
 import torch
 from torch import Tensor
 

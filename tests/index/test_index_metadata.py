@@ -65,6 +65,19 @@ def test_the_share_of_silent_pages_is_the_one_asked_for() -> None:
     assert silent(rows[:500], 0.3) == few & set(rows["id"][:500])
 
 
+def test_a_query_is_as_silent_as_its_own_page() -> None:
+    rows = models(400)
+    quiet = silent(rows, 0.5)
+    ranking = rank_by_metadata(rows, rows, 0.5, 0, "zoo")
+    for query, order in zip(rows.to_dict("records"), ranking.order[:, :10].tolist(), strict=True):
+        found = rows.iloc[order]
+        if query["id"] in quiet:
+            # It shares the architecture with all pages, which counts most on those that say nothing else.
+            assert set(found["id"]) <= quiet
+        else:
+            assert set(found["task"]) == {query["task"]} and not quiet & set(found["id"])
+
+
 def test_pages_without_tags_still_name_their_architecture() -> None:
     rows = pd.concat([models(20, "mlp-32-relu"), models(20, "cnn-8-tanh")], ignore_index=True)
     rows["id"] = rows["run_id"] = [f"m{i}" for i in range(40)]

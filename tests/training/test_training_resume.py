@@ -1,6 +1,7 @@
 """A run stopped anywhere and started again is bit-identical to one that never stopped."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from peace.training.data import Views, ZooData
 from peace.training.fit import CHECKPOINT, TrainerConfig, fit
 from peace.training.module import Contrastive
 
-MAX_STEPS, STEPS_PER_EPOCH = 10, 4
+MAX_STEPS = 10
 
 Make = Callable[..., object]
 
@@ -48,13 +49,11 @@ def killed() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, make_module: Make, make_data: Make, make_trainer: Make
-) -> tuple[dict, pd.DataFrame]:
-    """Checkpoint and logs of a run that never stopped."""
+def whole(tmp_path_factory: pytest.TempPathFactory, make_module: Make, make_data: Make, make_trainer: Make) -> Path:
+    """The directory of a run that never stopped."""
     run = tmp_path_factory.mktemp("whole")
     fit(make_module(), make_data(), make_trainer(), run, "whole", {})
-    return checkpoint(run), logs(run)
+    return run
 
 
 def checkpoint(run: Path) -> dict:
@@ -78,20 +77,21 @@ def same(first: object, second: object) -> bool:
     return first == second
 
 
-def test_a_run_logs_every_step_and_looks_at_val_after_each_epoch(whole: tuple[dict, pd.DataFrame]) -> None:
-    content, found = whole
+def test_a_run_logs_every_step_and_looks_at_val_after_each_epoch(whole: Path) -> None:
+    content, found = checkpoint(whole), logs(whole)
     assert content["global_step"] == MAX_STEPS
     assert found.index[found["train/loss"].notna()].tolist() == list(range(MAX_STEPS))
     assert found.index[found["val/knn"].notna()].tolist() == [3, 7]
     assert found["val/knn"].dropna().between(0, 1).all() and (found["val/effective_rank"].dropna() >= 1).all()
     assert found["train/loss"].is_unique
+    assert sorted(path.name for path in whole.iterdir()) == [CHECKPOINT, "logs"], "no temporary file stays"
 
 
 # Step 3 is the last of an epoch, step 8 the last but one of all.
 @pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 5), (signal.SIGINT, 3), (signal.SIGTERM, 5),
                                             (signal.SIGTERM, 8)], ids=str)  # fmt: skip
 def test_a_run_goes_on_where_it_was_asked_to_stop(
-    number: int, at: int, run: Path, whole: tuple[dict, pd.DataFrame], make_module: Make, make_data: Make, make_trainer: Make
+    number: int, at: int, run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=f"stopped at step {at + 1} of 10; run the same command again") as caught:
@@ -106,7 +106,7 @@ def test_a_run_goes_on_where_it_was_asked_to_stop(
 
 @pytest.mark.parametrize("at", [5, 7])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    at: int, run: Path, whole: tuple[dict, pd.DataFrame], make_module: Make, make_data: Make, make_trainer: Make
+    at: int, run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     with pytest.raises(Killed):
         fit(disturbed(make_module(), at, killed), make_data(), make_trainer(), run, "run", {})
@@ -116,16 +116,16 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert_as_if_never_stopped(run, module, whole)
 
 
-def assert_as_if_never_stopped(run: Path, module: Contrastive, whole: tuple[dict, pd.DataFrame]) -> None:
-    content, expected = checkpoint(run), whole[0]
+def assert_as_if_never_stopped(run: Path, module: Contrastive, whole: Path) -> None:
+    content, expected = checkpoint(run), checkpoint(whole)
     for part in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
         assert same(content[part], expected[part]), part
     assert same(module.state_dict(), expected["state_dict"])
-    pd.testing.assert_frame_equal(logs(run), whole[1], check_exact=True, check_like=True)
+    pd.testing.assert_frame_equal(logs(run), logs(whole), check_exact=True, check_like=True)
 
 
 def test_a_run_stopped_again_and_again_is_the_same(
-    run: Path, whole: tuple[dict, pd.DataFrame], make_module: Make, make_data: Make, make_trainer: Make
+    run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     for at in (1, 3, 4, 6):
         with pytest.raises(Interrupted):
@@ -136,7 +136,7 @@ def test_a_run_stopped_again_and_again_is_the_same(
 
 
 def test_a_request_during_validation_stops_at_the_next_step(
-    run: Path, whole: tuple[dict, pd.DataFrame], make_module: Make, make_data: Make, make_trainer: Make,
+    run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(Disturbed, "on_validation_start", lambda module: signalled(signal.SIGTERM)(), raising=False)
@@ -159,38 +159,38 @@ def test_logs_are_on_disk_before_a_run_is_killed(
 
 
 def test_dropout_is_part_of_what_is_resumed(
-    run: Path, whole: tuple[dict, pd.DataFrame], make_module: Make, make_data: Make, make_trainer: Make
+    run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     module = make_module()
     module.seed += 1
     fit(module, make_data(), make_trainer(), run, "run", {})
-    assert not same(checkpoint(run)["state_dict"], whole[0]["state_dict"])
+    assert not same(checkpoint(run)["state_dict"], checkpoint(whole)["state_dict"])
 
 
 def test_a_request_at_the_last_step_lets_the_run_end(
-    run: Path, whole: tuple[dict, pd.DataFrame], make_module: Make, make_data: Make, make_trainer: Make
+    run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     fit(disturbed(make_module(), 9, signalled(signal.SIGTERM)), make_data(), make_trainer(), run, "run", {})
-    assert same(checkpoint(run)["state_dict"], whole[0]["state_dict"])
+    assert same(checkpoint(run)["state_dict"], checkpoint(whole)["state_dict"])
 
 
 def test_a_finished_run_is_not_trained_again(
-    run: Path, make_module: Make, make_data: Make, make_trainer: Make
+    run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
-    fit(make_module(), make_data(), make_trainer(), run, "run", {})
-    written = (run / CHECKPOINT).stat().st_mtime_ns
+    shutil.copytree(whole, run)
     module = disturbed(make_module(), 0, killed)
     fit(module, make_data(), make_trainer(), run, "run", {})
-    assert (run / CHECKPOINT).stat().st_mtime_ns == written
-    assert same(module.state_dict(), checkpoint(run)["state_dict"])
+    assert (run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
+    assert same(module.state_dict(), checkpoint(whole)["state_dict"])
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: b"nonsense" * 9])
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: b"nonsense" * 9]
+)
 def test_a_damaged_checkpoint_is_refused_and_kept(
-    damage: Callable[[bytes], bytes], run: Path, make_module: Make, make_data: Make, make_trainer: Make
+    damage: Callable[[bytes], bytes], run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
-    with pytest.raises(Killed):
-        fit(disturbed(make_module(), 4, killed), make_data(), make_trainer(), run, "run", {})
+    shutil.copytree(whole, run)
     content = damage((run / CHECKPOINT).read_bytes())
     (run / CHECKPOINT).write_bytes(content)
     with pytest.raises(InputError, match=r"cannot read the checkpoint in .*last.ckpt: got .*; delete it to") as caught:
@@ -212,7 +212,9 @@ def test_a_checkpoint_of_another_embedder_is_refused(
 ) -> None:
     run.mkdir()
     torch.save({"global_step": 3, "state_dict": make_module("encoder.hidden_dim=4").state_dict()}, run / CHECKPOINT)
-    with pytest.raises(InputError, match=r"cannot read the checkpoint in .*: got Error.* in loading state_dict") as caught:
+    with pytest.raises(
+        InputError, match=r"cannot read the checkpoint in .*: got Error.* in loading state_dict"
+    ) as caught:
         fit(make_module(), make_data(), make_trainer(), run, "run", {})
     assert "\n" not in str(caught.value)
 
@@ -231,11 +233,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(
     assert caught.value.exit_code == 1
     content = checkpoint(run)
     assert content["global_step"] == 3 and all(t.isfinite().all() for t in content["state_dict"].values())
-
-
-def test_no_temporary_files_stay(run: Path, make_module: Make, make_data: Make, make_trainer: Make) -> None:
-    fit(make_module(), make_data(), make_trainer(), run, "run", {})
-    assert sorted(path.name for path in run.iterdir()) == [CHECKPOINT, "logs"]
 
 
 def test_mixed_precision_trains_two_steps(run: Path, make_module: Make, make_data: Make, make_trainer: Make) -> None:

@@ -1,5 +1,6 @@
 """The mean of the layers' tokens."""
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
@@ -17,7 +18,7 @@ class Mean(nn.Module):
         [B, L, input_dim] -> [B, D].
     """
 
-    def __init__(self, input_dim: int, embedding_dim: int = 128) -> None:
+    def __init__(self, input_dim: int, embedding_dim: PositiveInt = 128) -> None:
         super().__init__()
         self.project = nn.Linear(input_dim, embedding_dim)
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
@@ -31,10 +32,10 @@ class MLP(nn.Module):
     def __init__(
         self,
         input_dim: int,
-        embedding_dim: int = 128,
-        hidden_dim: int = 128,
+        embedding_dim: PositiveInt = 128,
+        hidden_dim: PositiveInt = 128,
         join: Literal["sum", "concat"] = "sum",
-        max_layers: int = 16,
+        max_layers: PositiveInt = 16,
     ) -> None:
         super().__init__()
         self.join, self.max_layers = join, max_layers

@@ -1,6 +1,9 @@
 """A transformer over the layers' tokens, read at its CLS token (papers a 3.3 and b)."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
@@ -23,7 +26,12 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, input_dim: int, embedding_dim: int = 128, num_layers: int = 2, num_heads: int = 4, dropout: float = 0.1
+        self,
+        input_dim: int,
+        embedding_dim: PositiveInt = 128,
+        num_layers: PositiveInt = 2,
+        num_heads: PositiveInt = 4,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     ) -> None:
         super().__init__()
         self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02)

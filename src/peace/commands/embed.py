@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -41,8 +42,8 @@ class EmbedConfig:
     """
 
     checkpoints: Literal["last", "all"] = "last"
-    batch_size: int = 256
-    copies_log_scale: float = 1.0
+    batch_size: PositiveInt = 256
+    copies_log_scale: NonNegativeFloat = 1.0
 
 
 def run(config: Mapping[str, Any], dry_run: bool = False) -> None:

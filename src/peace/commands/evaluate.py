@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import PositiveInt
 
 from peace import provenance
@@ -13,6 +14,7 @@ from peace.commands.embed import COPIES, RANKING, TABLE
 from peace.config import fingerprint, place, run_directory
 from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
+from peace.errors import InputError
 from peace.evaluation.invariance import invariance
 from peace.evaluation.projection import project
 from peace.evaluation.protocols import protocols
@@ -81,7 +83,9 @@ def _score_table(table: EmbeddingTable, copies: EmbeddingTable, options: Mapping
 def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> tuple[dict[str, Scores], dict[str, Any], int]:
     scores = {}
     for protocol, queries in protocols(ranking.queries).items():
-        part = Ranking(ranking.order[queries], ranking.queries[queries], ranking.gallery, ranking.provenance)
+        part = Ranking(
+            ranking.order[torch.tensor(queries)], ranking.queries[queries], ranking.gallery, ranking.provenance
+        )
         scores[protocol] = score_ranking(part, **options)
     return scores, ranking.provenance, len(ranking.gallery)
 
@@ -100,7 +104,10 @@ def points_path(config: Mapping[str, Any], label: str) -> Path:
 def _row(config: Mapping[str, Any]) -> dict[str, str]:
     """The row of the experiment's table: the axes that a sweep gave, or else what made the embeddings."""
     row = config["row"] or {"method": config["producer"]["name"]}
-    return {str(axis): str(value) for axis, value in row.items()}
+    for axis, value in row.items():
+        if not isinstance(value, str | int | float):
+            raise InputError("not a value of the experiment's axis", where=f"'row.{axis}'", got=value, expected="text")
+    return {axis: str(value) for axis, value in row.items()}
 
 
 def _brief(protocol: str, found: Scores) -> str:

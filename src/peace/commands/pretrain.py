@@ -12,7 +12,7 @@ from peace.augmentations import AUGMENTATIONS, Augmentation
 from peace.config import fingerprint, run_directory, zoo_directory
 from peace.errors import InputError
 from peace.losses import LOSSES
-from peace.models.embedder import build_embedder
+from peace.models.embedder import RegressionConfig, build_embedder
 from peace.models.saving import save_producer
 from peace.registry import arguments
 from peace.training.data import ZooData
@@ -36,7 +36,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     zoo = Zoo.open(zoo_directory(config))
     data = ZooData(
         zoo, augmentations, steps_per_epoch=trainer.steps_per_epoch, seed=config["seed"],
-        targets=config["regression"]["targets"], **_sampler(config["sampler"]),
+        targets=config["regression"].get("targets", []), **_sampler(config["sampler"]),
     )  # fmt: skip
     fit(module, data, trainer, where, fingerprint([str(where)]), dict(config))
     spent = {"zoo": zoo.hash, "seconds": round(time.monotonic() - started, 1), **provenance.stamp()}
@@ -46,16 +46,18 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
 
 def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Augmentation]:
     """Returns the augmentations that a config switches on: those whose arguments are not null."""
-    unknown = [name for name in node if name not in AUGMENTATIONS.names()]
-    for name in unknown:
+    for name, given in node.items():
         AUGMENTATIONS.get(name)
+        if given is not None and not isinstance(given, Mapping):
+            raise InputError("wrong type", where=f"'augmentation.{name}'", got=repr(given), expected="arguments or null")
     return [AUGMENTATIONS.build({"name": name, **given}) for name, given in node.items() if given is not None]
 
 
 def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
     optimizer = OptimizerConfig(**arguments(OptimizerConfig, config["optimizer"], "optimizer"))
-    loss, weight = LOSSES.build(config["loss"]), config["regression"]["weight"]
-    return Contrastive(build_embedder(config), loss, optimizer, trainer.max_steps, config["seed"], weight)
+    regression = RegressionConfig(**arguments(RegressionConfig, config["regression"], "regression"))
+    loss, embedder = LOSSES.build(config["loss"]), build_embedder(config)
+    return Contrastive(embedder, loss, optimizer, trainer.max_steps, config["seed"], regression.weight)
 
 
 def _sampler(node: Mapping[str, Any]) -> dict[str, Any]:

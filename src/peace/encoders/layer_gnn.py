@@ -1,8 +1,7 @@
 """The layer-wise graph encoder of paper a, section 3.2: every layer its own bipartite graph, one network for all."""
 
-import math
-
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.encoders import ENCODERS
@@ -16,11 +15,11 @@ class LayerGNN(nn.Module):
     """One token per layer, exactly invariant to the order of its input nodes and of its output nodes.
 
     m_i = Σ_j A_ji φ(h_j) / √(deg(i) deg(j)),  h_i ← ReLU(ψ(h_i) + m_i),  T times, messages in both directions;
-    z = mean of h over all input and output nodes (paper a, 3.2). φ and ψ are two-layer perceptrons, shared by all steps,
-    directions and layers, as the paper writes them. Initial states are b_i·u for output nodes, u learned, and zero for
-    input nodes ("zero vectors or incorporate bias terms"). The paper's layers have one weight an edge: where a layer has
-    taps, each is an edge of its own, whose message is multiplied by a learned function γ of the tap's place, because
-    their plain sum would see only the sum of a kernel. The graph is expected Frobenius-normalised (3.1).
+    z = mean of h over all input and output nodes (paper a, 3.2). φ and ψ are two-layer perceptrons, shared by all
+    steps, directions and layers, as the paper writes them. Initial states are b_i·u for output nodes, u learned, and
+    zero for input nodes ("zero vectors or incorporate bias terms"). The paper's layers have one weight an edge: where a
+    layer has taps, each is an edge of its own, whose message is multiplied by a learned function γ of the tap's place,
+    because their plain sum would see only the sum of a kernel. The graph is expected Frobenius-normalised (3.1).
 
     Args:
         hidden_dim: H.
@@ -33,7 +32,7 @@ class LayerGNN(nn.Module):
         Permutation-Equivariant Contrastive Embeddings, section 3.2.
     """
 
-    def __init__(self, hidden_dim: int = 64, num_layers: int = 3) -> None:
+    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 3) -> None:
         super().__init__()
         self.output_dim = hidden_dim
         self.num_layers = num_layers
@@ -49,11 +48,13 @@ class LayerGNN(nn.Module):
 
     def _layer(self, stack: Stack, place: int) -> Tensor:
         layer, weight, bias = stack.graph.layers[place], stack.weights[place], stack.biases[place]
-        models, n_out, n_in, n_tap = weight.shape
+        models, _, n_in, n_tap = weight.shape
         gates = self.tap_gate(grid_positions(layer.taps, weight)) if n_tap > 1 else None
-        normalised = weight / (n_tap * math.sqrt(n_in * n_out))
+        degrees = [weight.abs().sum(dims, keepdim=True) for dims in ((2, 3), (1, 3))]
+        of_outputs, of_inputs = (torch.where(degree > 0, degree, 1) for degree in degrees)
+        normalised = weight / (of_outputs * of_inputs).sqrt()
         inputs = weight.new_zeros(models, n_in, self.output_dim)
-        outputs = weight.new_zeros(models, n_out, self.output_dim)
+        outputs = weight.new_zeros(models, weight.shape[1], self.output_dim)
         if bias is not None:
             outputs = bias[:, :, None] * self.bias_direction
         for _ in range(self.num_layers):

@@ -1,6 +1,7 @@
 """The network-wide graph encoder: nodes shared between layers, so that the wiring from inputs to outputs is seen."""
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.encoders import ENCODERS
@@ -44,7 +45,7 @@ class NetworkGNN(nn.Module):
         inputs and outputs). Sweeps, tap gates and dense products are ours.
     """
 
-    def __init__(self, hidden_dim: int = 64, num_layers: int = 2) -> None:
+    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 2) -> None:
         super().__init__()
         self.hidden_dim, self.output_dim = hidden_dim, 2 * _HEADS * hidden_dim + 1
         self.input_codes = _position_codes(hidden_dim)

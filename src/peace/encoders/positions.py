@@ -19,9 +19,9 @@ _SHORTEST, _LONGEST = 2.0, 64.0
 def grid_positions(shape: Sequence[int], like: Tensor) -> Tensor:
     """Returns features of every cell of a grid, in row-major order.
 
-    √(2/POSITION_DIM) · [sin ω·x, cos ω·x] for fixed random ω: isotropic directions, wavelengths log-uniform from 2 to 64
-    cells. Their inner product falls off with the distance of two cells in the plane; sinusoids of each coordinate on its
-    own would only tell rows and columns apart, so that a linear map of them could not single out a pixel.
+    √(2/POSITION_DIM) · [sin ω·x, cos ω·x] for fixed random ω: isotropic directions, wavelengths log-uniform from 2 to
+    64 cells. Their inner product falls off with the distance of two cells in the plane; sinusoids of each coordinate on
+    its own would only tell rows and columns apart, so that a linear map of them could not single out a pixel.
 
     Args:
         shape: At most three lengths; fewer are counted from the last: (n,) is (1, 1, n), (h, w) is (1, h, w), and the

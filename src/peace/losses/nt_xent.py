@@ -1,6 +1,7 @@
 """NT-Xent: each view finds its partner among all other views of the batch."""
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +25,7 @@ class NTXent(nn.Module):
         Chen et al. 2020, arXiv:2002.05709, equation 1; Schürholt et al. 2021, arXiv:2110.15288, equation 2.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: PositiveFloat = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 

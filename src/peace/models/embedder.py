@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
@@ -23,8 +24,8 @@ class HeadConfig:
         projection_dim: P.
     """
 
-    hidden_dim: int = 128
-    projection_dim: int = 64
+    hidden_dim: PositiveInt = 128
+    projection_dim: PositiveInt = 64
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class RegressionConfig:
     """
 
     targets: list[str] = field(default_factory=list)
-    weight: float = 0.0
-    hidden_dim: int = 64
+    weight: NonNegativeFloat = 0.0
+    hidden_dim: PositiveInt = 64
 
 
 class Embedder(nn.Module):

@@ -7,6 +7,7 @@ from functools import cached_property
 import lightning as L
 import pandas as pd
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -70,7 +71,7 @@ class ZooData(L.LightningDataModule):
         self,
         zoo: Zoo,
         augmentations: Sequence[Augmentation],
-        batch_size: int,
+        batch_size: PositiveInt,
         distinct: str,
         steps_per_epoch: int,
         seed: int,
@@ -176,11 +177,12 @@ def _numbered(column: pd.Series) -> Tensor:
 
 
 def _targets(rows: pd.DataFrame, names: Sequence[str]) -> Tensor:
-    """Standardised columns. Shape: [G, K]."""
+    """Columns standardised over the rows; one that is constant becomes zero. Shape: [G, K]."""
     unknown = [name for name in names if name not in rows or not pd.api.types.is_numeric_dtype(rows[name])]
     if unknown:
         raise InputError("no such regression target", got=unknown, expected="numeric columns of the manifest")
     if not names:
         return torch.zeros(len(rows), 0)
-    values = torch.tensor(rows[list(names)].to_numpy(dtype="float32"))
-    return (values - values.mean(0)) / values.std(0, correction=0).clamp_min(1e-8)
+    values = torch.tensor(rows[list(names)].to_numpy(dtype="float64"))
+    spread = torch.where((values == values[0]).all(0), torch.inf, values.std(0, correction=0))
+    return ((values - values.mean(0)) / spread).float()

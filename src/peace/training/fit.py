@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from pydantic import PositiveInt
 
 from peace.errors import InputError
 from peace.interruption import Interrupted, stop_requests
@@ -39,13 +40,13 @@ class TrainerConfig:
         progress: Whether to show a progress bar on a terminal.
     """
 
-    max_steps: int = 10_000
-    steps_per_epoch: int = 100
+    max_steps: PositiveInt = 10_000
+    steps_per_epoch: PositiveInt = 100
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    accelerator: str = "auto"
-    devices: int = 1
-    checkpoint_every: int = 200
-    log_every: int = 10
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: PositiveInt = 1
+    checkpoint_every: PositiveInt = 200
+    log_every: PositiveInt = 10
     logger: Literal["csv", "wandb"] = "csv"
     progress: bool = True
 
@@ -84,13 +85,15 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=_shown(config),
-            log_every_n_steps=config.log_every,
+            log_every_n_steps=min(config.log_every, config.steps_per_epoch),
             num_sanity_val_steps=0,
             default_root_dir=run,
         )
         trainer.fit(module, data, ckpt_path=checkpoint if start else None, weights_only=True)
         if trainer.global_step < config.max_steps:
-            raise Interrupted(f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on")
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on"
+            )
 
 
 def _restore(module: Contrastive, checkpoint: Path) -> int:

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import lightning as L
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from peace import seeding
@@ -26,9 +28,9 @@ class OptimizerConfig:
         warmup_share: Share of all steps that warm up.
     """
 
-    name: str = "adamw"
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
+    name: Literal["adamw"] = "adamw"
+    learning_rate: NonNegativeFloat = 1e-4
+    weight_decay: NonNegativeFloat = 1e-5
     warmup_share: float = 0.1
 
 

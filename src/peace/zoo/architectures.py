@@ -1,6 +1,8 @@
 """The architectures of zoo models, as plain `nn.Sequential` modules that torch alone can load and run."""
 
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +34,7 @@ def make_activation(name: str) -> nn.Module:
 def _dense(sizes: Sequence[int], outputs: int, act: str, bias: bool, dropout: bool) -> list[nn.Module]:
     """Hidden linear layers of the given sizes (the first is the input), then the output layer."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out, bias=bias), make_activation(act)]
         layers += [nn.Dropout()] if dropout else []
     return [*layers, nn.Linear(sizes[-1], outputs, bias=bias)]
@@ -57,10 +59,7 @@ def mlp(
         bias: Whether linear layers have a bias.
         dropout: Whether dropout follows each hidden layer (its rate belongs to the training, not to the shape).
     """
-    size = 1
-    for length in input_shape:
-        size *= length
-    return nn.Sequential(nn.Flatten(), *_dense((size, *hidden), outputs, activation, bias, dropout))
+    return nn.Sequential(nn.Flatten(), *_dense((math.prod(input_shape), *hidden), outputs, activation, bias, dropout))
 
 
 @ARCHITECTURES.register("cnn")
@@ -70,7 +69,7 @@ def cnn(
     activation: str = "relu",
     channels: tuple[int, ...] = (8, 6, 4),
     kernels: tuple[int, ...] = (5, 5, 2),
-    pools: tuple[int, ...] = (2, 2, 2),
+    pools: tuple[int, ...] = (2, 2, 1),
     hidden: tuple[int, ...] = (20,),
     bias: bool = True,
     dropout: bool = False,
@@ -78,7 +77,8 @@ def cnn(
     """Returns a plain convolutional network: convolution, max-pooling and activation, repeated, then linear layers.
 
     The defaults on 28x28 grey images are the 2,464-parameter network of Schürholt et al. 2021 (arXiv:2110.15288,
-    table 11). Arguments as in `mlp`; `kernels` and `pools` are square sizes, one per convolution; a pool of 1 is none.
+    table 11), whose 36 features come out without the third pooling that the table lists. Arguments as in `mlp`;
+    `kernels` and `pools` are square sizes, one per convolution; a pool of 1 is none.
 
     Raises:
         InputError: The lists differ in length, or nothing is left of the image.

@@ -14,14 +14,12 @@ Draw = Callable[[Tensor, tuple[int, ...], int, int], Tensor]
 
 def _uniform(bound: Callable[[int, int], float]) -> Draw:
     return lambda keys, shape, fan_in, fan_out: (
-        seeding.uniform(keys, *shape, dtype=torch.float64) * 2 - 1
-    ) * bound(fan_in, fan_out)
+        (seeding.uniform(keys, *shape, dtype=torch.float64) * 2 - 1) * bound(fan_in, fan_out)
+    )
 
 
 def _normal(std: Callable[[int, int], float]) -> Draw:
-    return lambda keys, shape, fan_in, fan_out: (
-        seeding.normal(keys, *shape, dtype=torch.float64) * std(fan_in, fan_out)
-    )
+    return lambda keys, shape, fan_in, fan_out: seeding.normal(keys, *shape, dtype=torch.float64) * std(fan_in, fan_out)
 
 
 INITIALISATIONS: dict[str, Draw] = {

@@ -73,4 +73,5 @@ class Optimizer:
         rate = (self.learning_rate / (1 - 0.9**steps)).to(weights.dtype)
         root = (1 - 0.999**steps).rsqrt().to(weights.dtype)
         spread = second.sqrt().mul_(root).add_(1e-8)
-        return torch.addcdiv(weights, first * rate, spread, value=-1), {"first": first, "second": second, "steps": steps}
+        stepped = torch.addcdiv(weights, first * rate, spread, value=-1)
+        return stepped, {"first": first, "second": second, "steps": steps}

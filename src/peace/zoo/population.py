@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from peace import seeding
 from peace.datasets.images import ImageData
@@ -128,6 +127,7 @@ class Population:
         self.pixels = data.x_train.flatten(1).to(dtype)
         self.image_shape = data.x_train.shape[1:]
         self.dropout = self._column("dropout")
+        self.drops = bool(self.dropout.any())
 
     def _column(self, name: str) -> Tensor:
         return torch.tensor([getattr(member, name) for member in self.members], dtype=self.dtype)[:, None]
@@ -160,8 +160,8 @@ class Population:
         keys = seeding.keys(self.seeds, "order", position.epoch)
         order = seeding.permutations(keys, self.train.indices.shape[1], self.train.counts)
         images = self.train.indices.gather(1, order)
-        targets = self.train.targets.gather(1, images).long()
-        targets[torch.arange(images.shape[1]) >= self.train.counts[:, None]] = NO_TARGET
+        # Beyond a model's own images stands any class: the gradient there is multiplied by zero.
+        targets = self.train.targets.gather(1, images).clamp_(min=0).long()
         size = self.plan.batch_size
         while position.step < self.steps and not stop():
             part = slice(position.step * size, (position.step + 1) * size)
@@ -173,16 +173,24 @@ class Population:
 
     def _step(self, position: Position, images: Tensor, targets: Tensor) -> None:
         weights = position.weights.detach().requires_grad_()
-        mask = self._dropout_mask(position) if self.dropout.any() else None
         pixels = self.pixels.index_select(0, images.flatten()).view(*images.shape, *self.image_shape)
-        logits = forward(self.module, self.parameters(weights), pixels, mask)
-        losses = F.cross_entropy(logits.mT, targets, ignore_index=NO_TARGET, reduction="none")
-        # A model's loss is the mean over its own images of the batch, which may be fewer than the others'.
-        count = (self.train.counts - position.step * self.plan.batch_size).clamp(0, self.plan.batch_size)[:, None]
-        share = (1 / count.clamp(min=1)).to(self.dtype).expand_as(targets)
-        (gradient,) = torch.autograd.grad(losses, weights, share)
-        active = None if bool(count.all()) else count > 0
+        mask = self._dropout_mask(position) if self.drops else None
+        logits = forward(self.module, self.parameters(weights), pixels, mask).mT
+        share, active = self._share(position.step, images.shape[1])
+        # The gradient of cross-entropy, softmax less one-hot: written down it takes a third of the loss's own backward.
+        one = torch.ones((), dtype=self.dtype).expand(len(targets), 1, targets.shape[1])
+        slope = logits.detach().softmax(1).scatter_add_(1, targets[:, None], -one).mul_(share)
+        (gradient,) = torch.autograd.grad(logits, weights, slope)
         position.weights = position.optimizer.step(weights.detach(), gradient, active)
+
+    def _share(self, step: int, batch: int) -> tuple[Tensor | float, Tensor | None]:
+        """What an image counts for in its model's mean loss, [M, 1, B], and which models have any left, [M, 1]."""
+        size = self.plan.batch_size
+        if (step + 1) * size <= int(self.train.counts.min()):
+            return 1 / size, None
+        left = (self.train.counts - step * size)[:, None]
+        share = (torch.arange(batch) < left).to(self.dtype) / left.clamp(1, size)
+        return share[:, None], left > 0
 
     def _dropout_mask(self, position: Position) -> Callable[[int, tuple[int, ...]], Tensor]:
         def mask(place: int, shape: tuple[int, ...]) -> Tensor:

@@ -91,5 +91,7 @@ def record(row: dict[str, Any]) -> ModelRecord:
     """
     names = {field.name for field in fields(ModelRecord)}
     if names != row.keys():
-        raise InputError("a manifest's columns are not a model's", got=sorted(names ^ row.keys()), expected="no difference")
+        raise InputError(
+            "a manifest's columns are not a model's", got=sorted(names ^ row.keys()), expected="no difference"
+        )
     return ModelRecord(**row)

@@ -1,7 +1,7 @@
 """One model at a time with plain torch: what a population's models are tested against and its speed is measured by.
 
-A module, one of `torch.optim`'s optimisers and a loop over batches, written to be fast: images are picked once an epoch,
-and the optimiser's fused kernel updates all parameters in one call. Everything random comes from the same keyed
+A module, one of `torch.optim`'s optimisers and a loop over batches, written to be fast: images are picked once an
+epoch, and the optimiser's fused kernel updates all parameters in one call. Everything random comes from the same keyed
 streams as in `peace.zoo.population`, so both end with the same weights up to rounding.
 """
 

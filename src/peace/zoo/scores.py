@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from peace.zoo.population import NO_TARGET, Assignment, Population
 from peace.zoo.stacked import forward
 
-_ELEMENTS = 1 << 21
+_ELEMENTS = 1 << 20
 """Numbers in the largest intermediate of one chunk: 4 MiB in float32, about what stays in a processor's cache."""
 
 
@@ -31,7 +31,8 @@ def score(population: Population, weights: Tensor) -> dict[str, Tensor]:
         scores |= {f"{part}_loss": loss, f"{part}_accuracy": accuracy, f"{part}_f1": f1}
     diverged = ~weights.isfinite().all(1)
     scores["generalisation_gap"] = scores["train_accuracy"] - scores["test_accuracy"]
-    return {name: value.masked_fill(diverged.view(-1, *[1] * (value.ndim - 1)), torch.nan) for name, value in scores.items()}
+    return {name: value.masked_fill(diverged if value.ndim == 1 else diverged[:, None], torch.nan)
+            for name, value in scores.items()}  # fmt: skip
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ def _part(
 
 
 def _predicted(logits: Tensor) -> Tensor:
-    """The place of the largest number along dim 1, the first of equal ones; torch's argmax takes 30 times longer there."""
+    """The place of the largest number along dim 1, the first of equals; torch's argmax takes 30 times longer there."""
     best, place = logits[:, 0], torch.zeros_like(logits[:, 0], dtype=torch.int16)
     for number, candidate in enumerate(logits.unbind(1)):
         place = torch.maximum(place, (candidate > best).to(torch.int16) * number)

@@ -21,10 +21,10 @@ def forward(
 ) -> Tensor:
     """Returns the outputs of M models, each on its own images or all on the same.
 
-    Channels lie as [B, M*C, H, W], so that a convolution is one grouped convolution with a group per model (2 to 3 times
-    faster on a CPU than unfolding into a product), features as [M, F, B], so that a linear layer is one batched product
-    and a softmax runs over whole vectors. Where all models see the same images, the first layer with weights is a
-    single product or convolution.
+    Channels lie as [B, M*C, H, W], so that a convolution is one grouped convolution with a group per model (2 to 3
+    times faster on a CPU than unfolding into a product), features as [M, F, B], so that a linear layer is one batched
+    product and a softmax runs over whole vectors. Where all models see the same images, the first layer with weights is
+    a single product or convolution.
 
     Args:
         module: The architecture, whose own parameters are not used.
@@ -79,7 +79,9 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     """The batched product, padded with a few rows where that spares torch's plain loop over products below 400."""
     rows = left.shape[1]
     lacking = -(-400 // (right.shape[1] * right.shape[2])) - rows
-    return torch.bmm(F.pad(left, (0, 0, 0, lacking)), right)[:, :rows] if 0 < lacking <= rows else torch.bmm(left, right)
+    if not 0 < lacking <= rows:
+        return torch.bmm(left, right)
+    return torch.bmm(F.pad(left, (0, 0, 0, lacking)), right)[:, :rows]
 
 
 def _convolution(layer: nn.Conv2d, x: Tensor, copies: int, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -91,7 +93,7 @@ def _convolution(layer: nn.Conv2d, x: Tensor, copies: int, weight: Tensor, bias:
 
 
 def _dropped(x: Tensor, layout: str, models: int, mask: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
-    """x with some of its numbers dropped; a mask is drawn as [M, B, ...] whatever the layout of x."""
+    """What dropout leaves of x; a mask is drawn as [M, B, ...] whatever the layout of x."""
     if layout == _IMAGES:
         return x * mask(tuple(x.shape[1:]))
     if layout == _FEATURES:

@@ -49,7 +49,9 @@ class Zoo:
         if missing:
             raise InputError("the manifest lacks columns", where=path, got=sorted(missing), expected="none missing")
         if rows.empty:
-            raise InputError("the zoo is empty", where=path, got="0 models", expected="at least one", do="train it again")
+            raise InputError(
+                "the zoo is empty", where=path, got="0 models", expected="at least one", do="train it again"
+            )
         return cls(Path(folder), rows)
 
     @property
@@ -97,7 +99,7 @@ class Zoo:
         path = self.folder / "weights" / file
         try:
             with safe_open(path, framework="pt") as shard:
-                return {name: shard.get_tensor(name)[indices] for name in shard.keys()}  # noqa: SIM118 - not a mapping
+                return {name: shard.get_tensor(name)[indices] for name in shard.keys()}
         except (OSError, SafetensorError, IndexError) as error:
             raise InputError(
                 "cannot read the zoo's weights", where=path, got=str(error), do="run `peace zoo verify` on the zoo"

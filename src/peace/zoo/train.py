@@ -4,12 +4,13 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -39,6 +40,7 @@ def train_zoo(recipe: ZooRecipe, folder: Path, progress: bool = True) -> Zoo:
 
     Raises:
         Interrupted: A stop was asked for; all that was trained is saved.
+        InputError: The recipe makes no zoo, or what an earlier call left cannot be read.
     """
     if (folder / MANIFEST).is_file():
         return Zoo.open(folder)
@@ -52,13 +54,19 @@ def train_zoo(recipe: ZooRecipe, folder: Path, progress: bool = True) -> Zoo:
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         trained = [pool.submit(_train_shard, recipe, shard, folder, lambda: stop.asked, bar) for shard in work]
+        try:
+            for future in as_completed(trained):
+                future.result()
+        except BaseException:
+            # What goes wrong in one shard shall not wait for the others to end: they save and stop.
+            stop.asked = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         frames = [future.result() for future in trained]
     return write_manifest(folder, pd.concat(frames, ignore_index=True))
 
 
-def _train_shard(
-    recipe: ZooRecipe, shard: Shard, folder: Path, stop: Callable[[], bool], bar: tqdm
-) -> pd.DataFrame:
+def _train_shard(recipe: ZooRecipe, shard: Shard, folder: Path, stop: Callable[[], bool], bar: tqdm) -> pd.DataFrame:
     done = folder / "weights" / f"{shard.file}.parquet"
     if done.is_file():
         bar.update(len(shard.runs) * shard.plan.epochs)
@@ -81,7 +89,7 @@ def _train_shard(
         if stop() or time.monotonic() - saved > _SNAPSHOT_SECONDS:
             snapshot.save(position, kept)
             saved = time.monotonic()
-        if stop():
+        if stop() and position.epoch < shard.plan.epochs:
             raise Interrupted(f"stopped in epoch {position.epoch + 1} of {shard.plan.epochs} of {shard.file}; "
                               "run the same command again to go on")  # fmt: skip
     rows = frame(_write(shard, folder, population, kept))
@@ -117,11 +125,19 @@ class Snapshot:
             save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path)
 
     def load(self) -> tuple[Position, Kept]:
-        """Returns what `save` wrote, or the start of the training."""
+        """Returns what `save` wrote, or the start of the training.
+
+        Raises:
+            InputError: The file is damaged.
+        """
         position, kept = self.population.start(), Kept()
         if not self.path.is_file():
             return position, kept
-        tensors = load_file(self.path)
+        try:
+            tensors = load_file(self.path)
+        except SafetensorError as error:
+            raise InputError("cannot read where the training stopped", where=self.path, got=str(error),
+                             do="delete that file to train its models anew") from error  # fmt: skip
         position.weights = tensors["weights"]
         position.epoch, position.step = tensors["at"].tolist()
         position.optimizer.state = _below(tensors, "optimizer.")

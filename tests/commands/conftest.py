@@ -1,0 +1,72 @@
+"""One small experiment, run once from the command line; tests that write get a copy of it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from commands_home import EXPERIMENT, SWEEP, TABLE, Home
+
+from peace.cli import main
+from peace.config import folder
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Peace = Callable[..., Finished]
+
+
+@pytest.fixture(scope="session")
+def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(folder("configs"), home / "configs")
+    experiment = home / "experiments" / EXPERIMENT
+    experiment.mkdir(parents=True)
+    (experiment / "sweep.yaml").write_text(SWEEP)
+    (experiment / "table.yaml").write_text(TABLE)
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, chdir(home):
+        patch.setenv("PEACE_HOME", str(home))
+        torch.set_num_threads(1)
+        assert main(["sweep", EXPERIMENT, "--local"]) == 0
+        yield Home(home)
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def home(finished_home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The experiment, for tests that write nothing into it."""
+    return _entered(finished_home.folder, monkeypatch)
+
+
+@pytest.fixture
+def copied(finished_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A copy of the experiment, for tests that change or damage something."""
+    return _entered(Path(shutil.copytree(finished_home.folder, tmp_path / "home")), monkeypatch)
+
+
+def _entered(home: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("PEACE_HOME", str(home))
+    monkeypatch.delenv("PEACE_DATA", raising=False)
+    monkeypatch.chdir(home)
+    return Home(home)
+
+
+@pytest.fixture
+def peace(capsys: pytest.CaptureFixture[str]) -> Peace:
+    """Runs a command in this process."""
+
+    def run(*arguments: str | os.PathLike[str]) -> Finished:
+        capsys.readouterr()
+        return Finished(main([str(argument) for argument in arguments]), *capsys.readouterr())
+
+    return run

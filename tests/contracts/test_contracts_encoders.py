@@ -1,0 +1,257 @@
+"""What every encoder promises under every aggregator, at their default arguments; a new one is tested by being there."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from peace.aggregators import AGGREGATORS
+from peace.augmentations.erasing import Erasing
+from peace.augmentations.noise import Noise
+from peace.config import compose
+from peace.encoders import ENCODERS
+from peace.graph.build import from_architecture
+from peace.graph.reading import Reading
+from peace.graph.stack import Stack, join
+from peace.graph.symmetry import GroupElement, sample
+from peace.losses.nt_xent import NTXent
+from peace.models.embedder import Embedder, HeadConfig, RegressionConfig, build_embedder
+from peace.models.saving import load_producer, save_producer
+from peace.zoo.architectures import build
+
+COMPONENTS = [(encoder, aggregator) for encoder in ENCODERS.names() for aggregator in AGGREGATORS.names()]
+EXACT, SINGLE = 1e-10, 1e-4
+
+_IMAGE = {"input_shape": [2, 7, 7], "outputs": 4}
+_CNN = {"name": "cnn", "channels": [4, 5], "kernels": [2, 2], "pools": [2, 1], **_IMAGE}
+NODES = {
+    "mlp-relu": {"name": "mlp", "hidden": [6, 5], "activation": "relu", **_IMAGE},
+    "mlp-tanh": {"name": "mlp", "hidden": [6], "activation": "tanh", **_IMAGE},
+    "cnn-relu": {**_CNN, "hidden": [6], "activation": "relu"},
+    "cnn-tanh": {**_CNN, "hidden": [], "activation": "tanh"},
+}
+
+components = pytest.mark.parametrize(("encoder", "aggregator"), COMPONENTS)
+
+
+def networks(name: str, models: int = 3, seed: int = 0) -> Stack:
+    """Random models of an architecture, biases included, in float64."""
+    draw, text = torch.Generator().manual_seed(seed), json.dumps(NODES[name])
+    tensors = {
+        key: torch.randn(models, *p.shape, generator=draw, dtype=torch.float64) / max(1, p[0].numel()) ** 0.5
+        for key, p in build(text).named_parameters()
+    }
+    return Stack.of(from_architecture(text), tensors)
+
+
+def config(encoder: str, aggregator: str, graph: str = "canonical") -> dict[str, object]:
+    words = [f"graph={graph}", "regression.targets=[epoch]"]
+    return {**compose("pretrain", words), "encoder": {"name": encoder}, "aggregator": {"name": aggregator}}
+
+
+def embedder(encoder: str, aggregator: str, graph: str = "canonical") -> Embedder:
+    torch.manual_seed(0)
+    return build_embedder(config(encoder, aggregator, graph)).eval()
+
+
+def moved(stack: Stack) -> Stack:
+    """A copy of each model, moved by a random element of the whole group that is not the identity."""
+    element = sample(stack.graph, len(stack), torch.Generator().manual_seed(1))
+    assert all((order != order.sort().values).any() for order in element.orders.values())
+    assert not all((scale == 1).all() for scale in element.scales.values())
+    return element.apply(stack)
+
+
+def permuted(stack: Stack) -> Stack:
+    element = sample(stack.graph, len(stack), torch.Generator().manual_seed(1))
+    ones = {axis: torch.ones_like(scale) for axis, scale in element.scales.items()}
+    return GroupElement(element.orders, ones).apply(stack)
+
+
+def rescaled(stack: Stack) -> Stack:
+    element = sample(stack.graph, len(stack), torch.Generator().manual_seed(1))
+    same = {axis: order.sort().values for axis, order in element.orders.items()}
+    return GroupElement(same, element.scales).apply(stack)
+
+
+def change(first: Tensor, second: Tensor) -> float:
+    """The largest distance of a model's two embeddings, relative to their length."""
+    return ((first - second).norm(dim=1) / second.norm(dim=1)).max().item()
+
+
+@torch.no_grad()
+def change_by(made: Embedder, stack: Stack, move: Callable[[Stack], Stack]) -> float:
+    dtype = next(made.parameters()).dtype
+    return change(made.embed([move(stack).to(dtype)]), made.embed([stack.to(dtype)]))
+
+
+def assert_invariant(made: Embedder, stack: Stack, move: Callable[[Stack], Stack]) -> None:
+    assert change_by(made.float(), stack, move) < SINGLE
+    assert change_by(made.double(), stack, move) < EXACT
+
+
+@components
+@pytest.mark.parametrize("graph", ["canonical", "frobenius"])
+def test_embeddings_do_not_change_under_the_whole_group(encoder: str, aggregator: str, graph: str) -> None:
+    for name in NODES:
+        assert_invariant(embedder(encoder, aggregator, graph), networks(name), moved)
+
+
+@components
+def test_raw_weights_do_not_pass_under_scaling(encoder: str, aggregator: str) -> None:
+    for name in NODES:
+        made = embedder(encoder, aggregator, "raw")
+        assert_invariant(made, networks(name), permuted)
+        with pytest.raises(AssertionError):
+            assert_invariant(made, networks(name), rescaled)
+        assert change_by(made, networks(name), rescaled) > 10 * SINGLE
+
+
+class Flattening(nn.Module):
+    """An encoder that declares no symmetry: a layer's token is its weights in a row."""
+
+    output_dim = 600
+
+    def forward(self, stack: Stack) -> Tensor:
+        return torch.stack([F.pad(w.flatten(1), (0, self.output_dim - w[0].numel())) for w in stack.weights], dim=1)
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS.names())
+def test_an_encoder_that_flattens_does_not_pass_under_permutation(aggregator: str) -> None:
+    torch.manual_seed(0)
+    pooled = AGGREGATORS.build({"name": aggregator}, input_dim=Flattening.output_dim)
+    made = Embedder(Reading(), Flattening(), pooled, 128, HeadConfig(), RegressionConfig()).eval()
+    for name in NODES:
+        with pytest.raises(AssertionError):
+            assert_invariant(made, networks(name), permuted)
+        assert change_by(made, networks(name), permuted) > 10 * SINGLE
+
+
+@components
+@torch.no_grad()
+def test_a_model_has_one_embedding_alone_and_in_any_batch(encoder: str, aggregator: str) -> None:
+    made = embedder(encoder, aggregator).double()
+    stacks = [networks(name, seed=seed) for seed, name in enumerate(reversed(NODES))]
+    alone = torch.cat([made.embed([stack.select(slice(i, i + 1))]) for stack in stacks for i in range(len(stack))])
+    assert change(torch.cat([made.embed([stack]) for stack in stacks]), alone) < EXACT
+    assert change(made.embed(stacks), alone) < EXACT
+    assert change(made.embed(stacks[::-1]), torch.cat(alone.split(3)[::-1])) < EXACT
+    assert len(alone) == 12 and torch.pdist(F.normalize(alone)).min() > SINGLE, "different models differ"
+
+
+@components
+def test_gradients_reach_every_parameter(encoder: str, aggregator: str) -> None:
+    made = embedder(encoder, aggregator)
+    embeddings = made.embed([networks(name).to(torch.float32) for name in NODES])
+    loss = NTXent()(*made.project(embeddings).chunk(2)) + made.predict(embeddings).square().mean()
+    loss.backward()
+    assert [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(p.grad.isfinite().all() for p in made.parameters())
+
+
+@components
+@torch.no_grad()
+def test_an_embedder_comes_back_as_it_was(encoder: str, aggregator: str, tmp_path: Path) -> None:
+    made = embedder(encoder, aggregator)
+    identity = save_producer(tmp_path, made, config(encoder, aggregator), {})
+    torch.manual_seed(1)
+    loaded, found = load_producer(tmp_path)
+    batch = [networks(name).to(torch.float32) for name in NODES]
+    assert found == identity and torch.equal(loaded.embed(batch), made.embed(batch))
+    assert not torch.equal(build_embedder(config(encoder, aggregator)).eval().embed(batch), made.embed(batch))
+
+
+def trained(made: Embedder, stacks: list[Stack], steps: int) -> list[float]:
+    """The losses of some steps of NT-Xent between noisy views."""
+    optimizer, loss = torch.optim.AdamW(made.parameters(), lr=1e-3), NTXent()
+    losses = []
+    for step in range(steps):
+        value = loss(*(made.project(made.embed(noisy(stacks, 2 * step + side))) for side in range(2)))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return losses
+
+
+def noisy(stacks: list[Stack], seed: int) -> list[Stack]:
+    return [Noise(0.1).transform(stack, torch.Generator().manual_seed(seed)) for stack in stacks]
+
+
+@components
+def test_eight_models_are_overfitted(encoder: str, aggregator: str) -> None:
+    made = embedder(encoder, aggregator)
+    stacks = [networks(name, 4).to(torch.float32) for name in ("mlp-relu", "cnn-relu")]
+    losses = trained(made, stacks, 40)
+    print(losses[0], losses[-1])
+    with torch.no_grad():
+        first, second = (F.normalize(made.embed(noisy(stacks, seed)), dim=1) for seed in (1000, 1001))
+    assert (first @ second.T).argmax(1).tolist() == list(range(8))
+    assert losses[-1] < 0.2 * losses[0]
+
+
+@components
+@pytest.mark.parametrize("steps", [0, 5])
+def test_embeddings_react_to_every_layer(encoder: str, aggregator: str, steps: int) -> None:
+    made = embedder(encoder, aggregator)
+    trained(made, [networks(name, 4, seed=5).to(torch.float32) for name in NODES], steps)
+    for name in NODES:
+        stack = networks(name)
+        noise = change_by(made, stack, moved)
+        for place in range(len(stack.graph.layers)):
+            for kind in ("weights", "biases"):
+                found = change_by(made, stack, lambda s, k=kind, p=place: perturbed(s, k, p))
+                print(name,kind,place,found,noise)
+                assert found > max(SINGLE, 10 * noise), (name, kind, place)
+
+
+def perturbed(stack: Stack, kind: str, place: int) -> Stack:
+    """A copy with noise of a tenth of its size on one tensor."""
+    noise = Noise(0.1).transform(stack, torch.Generator().manual_seed(2))
+    tensors = list(getattr(stack, kind))
+    tensors[place] = getattr(noise, kind)[place]
+    return replace(stack, **{kind: tuple(tensors)})
+
+
+def without(stack: Stack, *places: int) -> Stack:
+    """A copy whose layers at these places are zero."""
+    weights = [0 * w if place in places else w for place, w in enumerate(stack.weights)]
+    biases = [0 * b if place in places else b for place, b in enumerate(stack.biases)]
+    return replace(stack, weights=tuple(weights), biases=tuple(biases))
+
+
+def damaged(stack: Stack) -> Stack:
+    """Models without one layer each, without any, without hidden neurons, and whole ones."""
+    layers = range(len(stack.graph.layers))
+    erased = Erasing(0.5).transform(stack, torch.Generator().manual_seed(0))
+    return join([*(without(stack, place) for place in layers), without(stack, *layers), erased, stack])
+
+
+@components
+@pytest.mark.parametrize("graph", ["canonical", "frobenius", "raw"])
+def test_zero_layers_and_erased_neurons_are_embedded(encoder: str, aggregator: str, graph: str) -> None:
+    made = embedder(encoder, aggregator, graph)
+    batch = [damaged(networks(name)).to(torch.float32).map(lambda t: t.requires_grad_()) for name in NODES]
+    embeddings = made.embed(batch)
+    assert embeddings.isfinite().all()
+    made.project(embeddings).square().mean().backward()
+    inputs = [tensor for stack in batch for tensor in (*stack.weights, *stack.biases)]
+    assert all(tensor.grad.isfinite().all() for tensor in (*made.parameters(), *inputs) if tensor.grad is not None)
+
+
+@components
+def test_half_precision_gives_nearly_the_same(encoder: str, aggregator: str) -> None:
+    made = embedder(encoder, aggregator)
+    batch = [damaged(networks(name)).to(torch.float32) for name in NODES]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = made.embed(batch)
+        loss = NTXent()(*made.project(embeddings).chunk(2))
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
+    print(F.cosine_similarity(embeddings.float(), made.embed(batch), dim=1).min())
+    assert F.cosine_similarity(embeddings.float(), made.embed(batch), dim=1).min() > 0.99

@@ -1,0 +1,176 @@
+import dataclasses
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from peace.augmentations.near_duplicate import NearDuplicate
+from peace.errors import InputError
+from peace.graph.stack import Stack
+from peace.training.data import Probe, Steps, Views, ZooData, last_checkpoints, usable
+from peace.zoo.storage import Zoo
+
+Make = Callable[..., ZooData]
+
+
+def parts(stack: Stack) -> list[Tensor]:
+    return [tensor for tensor in (*stack.weights, *stack.biases) if tensor is not None]
+
+
+def same(first: Views, second: Views) -> bool:
+    pairs = zip(first.pairs, second.pairs, strict=True)
+    return torch.equal(first.targets, second.targets) and all(
+        a.graph == b.graph and all(map(torch.equal, parts(a), parts(b))) for a, b in pairs
+    )
+
+
+def recognised(zoo: Zoo, stacks: list[Stack]) -> list[int]:
+    """The row of the manifest that each model of the stacks is, by the first entries of its tensors."""
+    marks = {}
+    for rows in zoo.by_architecture():
+        marks |= dict(zip(_marks(zoo.weights(rows).values()), rows.index, strict=True))
+    assert len(marks) == len(zoo.rows)
+    return [marks[mark] for stack in stacks for mark in _marks(parts(stack))]
+
+
+def _marks(tensors: Iterable[Tensor]) -> list[tuple[float, ...]]:
+    firsts = torch.stack([tensor.flatten(1)[:, 0] for tensor in tensors], dim=1)
+    return [tuple(row) for row in firsts.sort(dim=1).values.tolist()]
+
+
+def altered(zoo: Zoo, rows: "pd.Series[bool]", column: str, value: str) -> Zoo:
+    changed = zoo.rows.copy()
+    changed.loc[rows, column] = value
+    return Zoo(zoo.folder, changed)
+
+
+def test_views_are_a_function_of_seed_and_step(make_data: Make) -> None:
+    first, again, other = make_data(), make_data(), make_data(seed=4)
+    expected = [first.views(step) for step in range(4)]
+    torch.manual_seed(9)
+    assert all(same(again.views(step), expected[step]) for step in reversed(range(4)))
+    assert not any(same(expected[0], views) for views in (*expected[1:], other.views(0)))
+
+
+def test_a_batch_shows_each_model_beside_its_near_duplicate(make_data: Make, zoo: Zoo) -> None:
+    data = make_data(augmentations=[NearDuplicate()])
+    for step in range(5):
+        views = data.views(step)
+        models = data.sampler.batch(step)
+        first, second = views.split(torch.tensor(recognised(zoo, views.pairs)))
+        one, two = zoo.rows.loc[first.tolist()], zoo.rows.loc[second.tolist()]
+        assert sorted(one["id"]) == sorted(data.rows["id"].iloc[models.tolist()]) and one["recipe"].is_unique
+        assert one["recipe"].tolist() == two["recipe"].tolist() and one["epoch"].tolist() == two["epoch"].tolist()
+        assert {*one["split"], *two["split"]} == {"train"}
+        alone = data.rows.groupby("recipe")["run_id"].nunique()[one["recipe"]] == 1
+        assert (one["run_id"].to_numpy() == two["run_id"].to_numpy()).tolist() == alone.tolist()
+
+
+def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> None:
+    data = make_data()
+    rows = zoo.rows[zoo.rows["split"] == "train"]
+    assert sorted(recognised(zoo, data.stacks)) == sorted(rows.index)
+    assert [zoo.rows["id"][row] for row in recognised(zoo, data.stacks)] == data.rows["id"].tolist()
+    assert len(rows) < len(zoo.rows)
+
+
+def test_split_undoes_the_order_of_stacks() -> None:
+    a, b = (Stack(None, (torch.zeros(n, 1, 1, 1),), (None,)) for n in (4, 2))  # type: ignore[arg-type]
+    first, second = Views([a, b], torch.zeros(0)).split(torch.tensor([0, 1, 10, 11, 2, 12]))
+    assert first.tolist() == [0, 1, 2] and second.tolist() == [10, 11, 12]
+
+
+def test_a_batch_without_an_architecture_has_no_stack_of_it(make_data: Make) -> None:
+    data = make_data(batch_size=1)
+    shown = [data.views(step).pairs for step in range(8)]
+    assert all(len(pairs) == 1 and len(pairs[0]) == 2 for pairs in shown)
+    assert len({pairs[0].graph for pairs in shown}) == 2
+
+
+def test_models_that_diverged_are_left_out(make_data: Make, zoo: Zoo) -> None:
+    for split in ("train", "val"):
+        gone = zoo.rows["id"] == zoo.rows["id"][zoo.rows["split"] == split].iloc[0]
+        data = make_data(zoo=altered(zoo, gone, "status", "diverged"))
+        (probe,) = data.val_dataloader()
+        assert gone[gone].index[0] not in recognised(zoo, [*data.stacks, *probe.stacks])
+    assert usable(altered(zoo, zoo.rows["epoch"] == 1, "status", "diverged").rows)["epoch"].unique().tolist() == [2]
+
+
+def test_a_zoo_without_models_of_a_split_is_refused(make_data: Make, zoo: Zoo) -> None:
+    with pytest.raises(InputError, match=r"the zoo has no usable model in 'train' in .*: got 0, expected at least one"):
+        make_data(zoo=altered(zoo, zoo.rows["split"] == "train", "status", "diverged"))
+    data = make_data(zoo=altered(zoo, zoo.rows["split"] == "val", "split", "test"))
+    with pytest.raises(InputError, match="no usable model in 'val'"):
+        data.val_dataloader()
+
+
+def test_the_probe_holds_each_val_run_by_its_last_checkpoint(make_data: Make, zoo: Zoo) -> None:
+    (probe,) = make_data().val_dataloader()
+    rows = zoo.rows.loc[recognised(zoo, probe.stacks)]
+    assert sorted(rows["run_id"]) == sorted(zoo.rows["run_id"][zoo.rows["split"] == "val"].unique())
+    assert set(rows["epoch"]) == {2}
+    for numbers, column in ((probe.tasks, "task"), (probe.runs, "run_id")):
+        assert (
+            len(set(zip(numbers.tolist(), rows[column], strict=True)))
+            == rows[column].nunique()
+            == len(set(numbers.tolist()))
+        )
+    cut = pd.DataFrame({"run_id": ["a", "a", "b"], "epoch": [1, 3, 1], "id": ["a1", "a3", "b1"]})
+    assert last_checkpoints(cut)["id"].tolist() == ["a3", "b1"]
+
+
+def test_targets_are_standardised_over_the_training_models(make_data: Make, zoo: Zoo) -> None:
+    data = make_data(targets=["test_accuracy", "epoch"], augmentations=[NearDuplicate()])
+    values = torch.tensor(data.rows[["test_accuracy", "epoch"]].to_numpy(dtype="float64"))
+    torch.testing.assert_close(data.targets.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(data.targets.square().mean(0), torch.ones(2))
+    slope = (values[0] - values[-1]) / (data.targets[0] - data.targets[-1])
+    torch.testing.assert_close(slope, values.std(0, correction=0))
+    views = data.views(2)
+    place = dict(zip(data.rows["id"], range(len(data.rows)), strict=True))
+    shown = [place[zoo.rows["id"][row]] for row in recognised(zoo, views.pairs)]
+    assert torch.equal(views.targets, data.targets[shown])
+
+
+def test_a_constant_target_is_zero(make_data: Make, zoo: Zoo) -> None:
+    rows = zoo.rows.assign(constant=0.1, large=2**62 + 1)
+    data = make_data(zoo=Zoo(zoo.folder, rows), targets=["constant", "large"])
+    assert torch.equal(data.targets, torch.zeros(len(data.rows), 2))
+    assert make_data().targets.shape == (len(data.rows), 0)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "task", "tags", "parent"])
+def test_an_unknown_target_is_refused(make_data: Make, name: str) -> None:
+    with pytest.raises(InputError, match=rf"no such regression target: got \['{name}'\], expected numeric columns"):
+        make_data(targets=["test_accuracy", name])
+
+
+def test_the_loader_goes_on_where_training_stands(make_data: Make) -> None:
+    stand = SimpleNamespace(global_step=5)
+    data = make_data()
+    data.trainer = stand  # type: ignore[assignment]
+    loader = data.train_dataloader()
+    shown = list(loader)
+    assert len(loader) == 4 and len(shown) == 3
+    assert all(same(views, data.views(step)) for step, views in zip((5, 6, 7), shown, strict=True))
+
+
+@pytest.mark.parametrize(("at", "steps"), [(0, [0, 1, 2, 3]), (3, [3]), (4, [4, 5, 6, 7]), (10, [10, 11])])
+def test_an_epoch_ends_where_it_would_have_ended(at: int, steps: list[int]) -> None:
+    loader = Steps(lambda step: step, 4, lambda: at)  # type: ignore[arg-type, return-value]
+    assert list(loader) == list(loader) == steps
+
+
+def test_batches_move_with_all_they_hold(make_data: Make) -> None:
+    data = make_data(targets=["test_accuracy"])
+    meta = torch.device("meta")
+    views = data.transfer_batch_to_device(data.views(0), meta, 0)
+    (probe,) = data.val_dataloader()
+    moved = data.transfer_batch_to_device(probe, meta, 0)
+    assert isinstance(views, Views) and isinstance(moved, Probe)
+    tensors = [part for stack in (*views.pairs, *moved.stacks) for part in parts(stack)]
+    assert all(tensor.device == meta for tensor in (*tensors, views.targets, moved.tasks, moved.runs))
+    assert [field.name for field in dataclasses.fields(Probe)] == ["stacks", "tasks", "runs"]

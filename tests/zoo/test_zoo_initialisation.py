@@ -1,0 +1,94 @@
+"""Initial weights: the distributions of `torch.nn.init`, and nothing but a function of seed and name."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from peace.errors import InputError
+from peace.zoo.initialisation import INITIALISATIONS, initialise
+
+SEEDS = torch.arange(1, 101)
+LAYERS = {"linear": nn.Linear(30, 20), "convolution": nn.Conv2d(6, 8, 4)}
+FANS = {"linear": (30, 20), "convolution": (6 * 16, 8 * 16)}
+TORCH: dict[str, Callable[[Tensor], Tensor]] = {
+    "kaiming_uniform": lambda tensor: nn.init.kaiming_uniform_(tensor, nonlinearity="relu"),
+    "kaiming_normal": lambda tensor: nn.init.kaiming_normal_(tensor, nonlinearity="relu"),
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+}
+
+
+def drawn(layer: str, method: str) -> Tensor:
+    return initialise(nn.Sequential(LAYERS[layer]), method, SEEDS, torch.float64)["0.weight"]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("method", INITIALISATIONS)
+def test_weights_follow_the_named_distribution(method: str, layer: str) -> None:
+    """Bounds and deviations by hand: √(6/n), √(2/n), √(6/(n+m)), √(2/(n+m)), and 1/√n for torch's own default."""
+    fan_in, fan_out = FANS[layer]
+    scale = {
+        "uniform": 1 / math.sqrt(fan_in),
+        "normal": 1 / math.sqrt(fan_in),
+        "kaiming_uniform": math.sqrt(6 / fan_in),
+        "kaiming_normal": math.sqrt(2 / fan_in),
+        "xavier_uniform": math.sqrt(6 / (fan_in + fan_out)),
+        "xavier_normal": math.sqrt(2 / (fan_in + fan_out)),
+    }[method]
+    distribution = stats.uniform(-scale, 2 * scale) if method.endswith("uniform") else stats.norm(0, scale)
+    weights = drawn(layer, method).flatten()
+    assert stats.kstest(weights.numpy(), distribution.cdf).pvalue > 0.01
+    assert not method.endswith("uniform") or weights.abs().max() <= scale
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("method", TORCH)
+def test_weights_spread_as_those_of_torch_do(method: str, layer: str) -> None:
+    torch.manual_seed(0)
+    theirs = torch.stack([TORCH[method](torch.empty_like(LAYERS[layer].weight)) for _ in SEEDS])
+    ours = drawn(layer, method)
+    # 60,000 numbers each: the standard error of a deviation is about 0.3 %.
+    assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.015)
+    assert ours.mean().abs() < 4 * ours.std() / ours.numel() ** 0.5
+    if method.endswith("uniform"):
+        assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.001)
+
+
+def test_uniform_is_the_default_of_torch() -> None:
+    torch.manual_seed(0)
+    theirs = torch.stack([nn.Linear(30, 20).weight.detach() for _ in SEEDS])
+    assert drawn("linear", "uniform").abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.001)
+
+
+def test_biases_start_at_zero() -> None:
+    for values in initialise(nn.Sequential(*LAYERS.values()), "normal", SEEDS).values():
+        assert values.ndim > 2 or not values.any()
+    assert initialise(nn.Sequential(LAYERS["linear"]), "normal", SEEDS)["0.bias"].shape == (100, 20)
+
+
+def test_a_model_s_weights_depend_on_its_seed_and_the_parameter_only() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    together = initialise(module, "kaiming_normal", torch.tensor([5, 900, 5]))
+    alone = initialise(module, "kaiming_normal", torch.tensor([900]))
+    for name, values in together.items():
+        assert torch.equal(values[1], alone[name][0]) and torch.equal(values[0], values[2])
+    assert not torch.equal(together["0.weight"][0], together["0.weight"][1])
+    assert not torch.equal(together["0.weight"][0], together["1.weight"][0])
+
+
+def test_types_differ_by_rounding_only() -> None:
+    exact, rounded = (
+        initialise(nn.Sequential(LAYERS["linear"]), "xavier_normal", SEEDS, dtype)["0.weight"]
+        for dtype in (torch.float64, torch.float32)
+    )
+    assert rounded.dtype == torch.float32
+    assert torch.equal(exact.float(), rounded)
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown initialisation 'kaiming'; did you mean 'kaiming_normal'"):
+        initialise(nn.Sequential(LAYERS["linear"]), "kaiming", SEEDS)

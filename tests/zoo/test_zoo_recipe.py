@@ -1,0 +1,190 @@
+"""Recipes: the grid's size, seeds, splits and shards, and refusals that say what is wrong."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from peace.config import compose, folder
+from peace.datasets import DATASETS
+from peace.errors import InputError
+from peace.zoo.recipe import Run, ZooRecipe, shards, task_list
+from peace.zoo.train import recipe_from
+
+GRID: dict[str, Any] = {
+    "name": "test", "seed": 0, "dataset": "tetris", "subset_size": 2, "subset_count": 5, "held_out": 2,
+    "architectures": [{"name": "mlp", "hidden": [3]}, {"name": "mlp", "hidden": [4]}], "epochs": 4, "seeds": 3,
+    "activations": ["relu", "tanh"], "initialisations": ["uniform", "normal"], "learning_rates": [0.1, 0.2, 0.3],
+    "checkpoints": [4, 2, 2],
+}  # fmt: skip
+
+
+def recipe(**change: object) -> ZooRecipe:
+    return recipe_from(GRID | change)
+
+
+def runs(chosen: ZooRecipe) -> list[Run]:
+    return [run for shard in shards(chosen) for run in shard.runs]
+
+
+def test_the_grid_has_every_point_with_every_seed_for_every_task() -> None:
+    own = runs(recipe())
+    assert len(own) == 2 * 2 * 5 * (2 * 3) * 3
+    assert len({run.run_id for run in own}) == len({run.member.seed for run in own}) == len(own)
+    assert set(Counter(run.recipe for run in own).values()) == {3}
+    assert set(Counter(run.member.task for run in own).values()) == {2 * 2 * 6 * 3}
+
+
+def test_runs_are_a_function_of_the_recipe_and_its_seed() -> None:
+    own = runs(recipe())
+    assert own == runs(recipe())
+    other = runs(recipe(seed=1))
+    assert not {run.run_id for run in own} & {run.run_id for run in other}
+
+
+def test_only_so_many_points_are_drawn_for_each_task_and_architecture() -> None:
+    chosen = [(shard, run) for shard in shards(recipe(points=2)) for run in shard.runs]
+    drawn: dict[object, set[object]] = {}
+    for shard, run in chosen:
+        point = (run.member.initialisation, run.member.learning_rate)
+        drawn.setdefault((str(shard.plan.architecture), run.member.task), set()).add(point)
+    assert len(chosen) == 2 * 2 * 5 * 2 * 3
+    assert {len(points) for points in drawn.values()} == {2}
+    assert len({frozenset(points) for points in drawn.values()}) > 5
+    assert len(runs(recipe(points=100))) == len(runs(recipe()))
+
+
+def test_a_first_seed_gives_every_point_the_same_literal_seeds() -> None:
+    own = runs(recipe(first_seed=7))
+    assert Counter(run.member.seed for run in own) == {seed: len(own) // 3 for seed in (7, 8, 9)}
+
+
+def test_held_out_tasks_are_tested_on_only_and_the_others_split_by_run() -> None:
+    chosen = recipe(seeds=10, checkpoints=None)
+    tasks = task_list(chosen)
+    assert len({task.id for task in tasks}) == 5 and all(len(task.groups) == 2 for task in tasks)
+    splits: dict[str, Counter[str]] = {}
+    for run in runs(chosen):
+        splits.setdefault(run.member.task.id, Counter())[run.split] += 1
+    assert all(set(splits[task.id]) == {"test"} for task in tasks[3:])
+    seen = sum((splits[task.id] for task in tasks[:3]), Counter())
+    assert all(set(splits[task.id]) == {"train", "val", "test"} for task in tasks[:3])
+    total = seen.total()
+    for split, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+        assert abs(seen[split] / total - share) < 4 * (share * (1 - share) / total) ** 0.5
+
+
+def test_shares_of_zero_leave_all_to_training() -> None:
+    assert {run.split for run in runs(recipe(held_out=0, val_share=0, test_share=0))} == {"train"}
+
+
+def test_shards_hold_one_architecture_and_no_more_models_than_allowed() -> None:
+    found = shards(recipe(shard_size=40))
+    assert [len(shard.runs) for shard in found] == [40, 40, 10] * 4
+    assert len({shard.file for shard in found}) == len(found)
+    assert [shard.file for shard in shards(recipe())][0].startswith("mlp-3-2-relu-adam-")
+    assert {shard.plan.checkpoints for shard in found} == {(2, 4)}
+    assert {str(shard.plan.architecture) for shard in found[:3]} == {str(found[0].plan.architecture)}
+    by_size = [run for shard in found for run in shard.runs]
+    assert by_size == runs(recipe())
+
+
+def test_architectures_of_equal_widths_do_not_share_a_file() -> None:
+    nodes = [{"name": "cnn", "channels": [2], "kernels": [kernel], "pools": [1], "hidden": []} for kernel in (2, 3)]
+    files = [shard.file for shard in shards(recipe(architectures=nodes, activations=["relu"]))]
+    assert len(set(files)) == 2
+
+
+def test_every_epoch_is_kept_by_default() -> None:
+    assert recipe(checkpoints=None).kept_epochs == (1, 2, 3, 4)
+    assert recipe(checkpoints=[0]).kept_epochs == (0,)
+    assert recipe(epochs=0, checkpoints=[0]).kept_epochs == (0,)
+
+
+def test_dropout_layers_stand_there_for_all_where_one_model_needs_them() -> None:
+    assert {shard.plan.architecture["dropout"] for shard in shards(recipe(dropouts=[0.0, 0.3]))} == {True}
+    assert {shard.plan.architecture["dropout"] for shard in shards(recipe())} == {False}
+
+
+def test_tasks_may_be_named_or_be_the_whole_data_set() -> None:
+    named = recipe(tasks=["tetris:0|1", "tetris:2|0,3"], subset_size=None, held_out=1)
+    assert [task.id for task in task_list(named)] == ["tetris:0|1", "tetris:2|0,3"]
+    whole = recipe(subset_size=None, held_out=0)
+    assert [task.id for task in task_list(whole)] == ["tetris"]
+    assert shards(whole)[0].plan.architecture["outputs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"epoch": 3}, "unknown key 'epoch' in zoo 'test'; did you mean 'epochs'"),
+        ({"epochs": "many"}, "wrong type in zoo 'test', key 'epochs'"),
+        ({"checkpoints": [5]}, r"checkpoints outside the training in zoo 'test': got \(5,\), expected epochs from 0 to 4"),
+        ({"checkpoints": [-1, 2]}, "checkpoints outside the training"),
+        ({"epochs": 0, "checkpoints": None}, "checkpoints outside the training"),
+        ({"val_share": 0.5, "test_share": 0.5}, "nothing left to train on"),
+        ({"val_share": -0.1}, "out of range in zoo 'test', key 'val_share': got -0.1, expected at least 0"),
+        ({"learning_rates": []}, "an empty list in zoo 'test', key 'learning_rates'"),
+        ({"architectures": []}, "an empty list in zoo 'test', key 'architectures'"),
+        ({"learning_rates": [0.1, float("nan")]}, "out of range in zoo 'test', key 'learning_rates'"),
+        ({"dropouts": [1.0]}, "out of range in zoo 'test', key 'dropouts'"),
+        ({"train_fractions": [0.0]}, "out of range in zoo 'test', key 'train_fractions'"),
+        ({"batch_size": 0}, "out of range in zoo 'test', key 'batch_size'"),
+        ({"shard_size": 0}, "out of range in zoo 'test', key 'shard_size'"),
+        ({"seeds": 0}, "out of range in zoo 'test', key 'seeds'"),
+        ({"points": 0}, "out of range in zoo 'test', key 'points'"),
+        ({"optimizers": ["adma"]}, "unknown name 'adma' in zoo 'test', key 'optimizers'; did you mean 'adam'"),
+        ({"initialisations": ["kaimin_normal"]}, "did you mean 'kaiming_normal'"),
+        ({"activations": ["rleu"]}, "did you mean 'relu'"),
+    ],
+)
+def test_a_senseless_recipe_is_refused(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        recipe(**change)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"dataset": "tetriss"}, "no data set 'tetriss'"),
+        ({"held_out": 5}, "no task left to train on in zoo 'test': got 5 of 5 held out"),
+        ({"tasks": ["digits:0|1"], "held_out": 0}, "tasks of another data set"),
+        ({"tasks": ["tetris:0|1", "tetris:0|1|2"], "held_out": 0}, "tasks of different numbers of classes"),
+        ({"tasks": ["tetris:0|1", "tetris:0|1"], "held_out": 0}, "the same model more than once in zoo 'test'"),
+        ({"learning_rates": [0.1, 0.1], "first_seed": 1}, "the same model more than once"),
+        ({"architectures": [{"name": "mlp", "hiden": [3]}]}, "unknown key 'hiden' in architecture 'mlp'; did you mean 'hidden'"),
+        ({"architectures": [{"name": "mlp", "activation": "tanh"}]}, "unknown key 'activation'"),
+        ({"architectures": [{"name": "cnn"}]}, "cnn leaves nothing of the image"),
+    ],
+)
+def test_a_senseless_grid_is_refused(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        shards(recipe(**change))
+
+
+def test_no_recipe_is_no_zoo() -> None:
+    with pytest.raises(InputError, match="no zoo"):
+        recipe_from("demo")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="missing key 'epochs' in zoo 'test'"):
+        recipe_from({key: value for key, value in GRID.items() if key != "epochs"})
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (folder("configs") / "zoo").glob("*.yaml")))
+def test_every_config_makes_a_zoo(name: str) -> None:
+    chosen = recipe_from(compose("zoo", [f"zoo={name}", "seed=3"])["zoo"])
+    assert (chosen.name, chosen.seed) == (name, 3)
+    if chosen.dataset in DATASETS.names():
+        own = runs(chosen)
+        assert len({run.run_id for run in own}) == len(own) > 0
+        assert "train" in {run.split for run in own}
+    else:
+        # Its images are files; the rest of the grid is the same over data that is there.
+        assert replace(chosen, dataset="digits", tasks=None, subset_size=None, held_out=0).kept_epochs == chosen.kept_epochs
+
+
+def test_tetris_seed_is_the_published_zoo() -> None:
+    (shard,) = shards(recipe_from(compose("zoo", ["zoo=tetris_seed"])["zoo"]))
+    assert [run.member.seed for run in shard.runs] == list(range(1, 1001))
+    assert len(shard.plan.checkpoints) == shard.plan.epochs == 75
