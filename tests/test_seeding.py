@@ -187,3 +187,18 @@ def test_every_order_is_equally_likely() -> None:
     counts = torch.unique(orders, dim=0, return_counts=True)[1]
     assert len(counts) == 24
     assert stats.chisquare(counts.numpy()).pvalue > 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 1000])
+def test_an_order_is_that_of_the_words(count: int) -> None:
+    stream = seeding.keys(list(range(20)), "p")
+    expected = [sorted(range(count), key=row.__getitem__) for row in seeding.bits(stream, count).tolist()]
+    assert seeding.permutations(stream, count).tolist() == expected
+
+
+def test_a_key_s_own_numbers_come_first_in_the_order_that_they_have_alone() -> None:
+    stream, own = seeding.keys([1, 2, 3, 4], "p"), torch.tensor([1, 5, 29, 30])
+    orders = seeding.permutations(stream, 30, own)
+    assert torch.equal(orders.sort(dim=1).values, torch.arange(30).expand(4, 30))
+    for order, key, count in zip(orders, stream, own.tolist(), strict=True):
+        assert torch.equal(order[:count], seeding.permutations(key[None], count)[0])

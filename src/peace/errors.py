@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MOST = 20
+
 
 class PeaceError(Exception):
     """A failure with a message for people; the command line prints it without a traceback and exits with its code.
@@ -52,7 +54,8 @@ class InputError(PeaceError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns `did you mean X?` for the nearest known word, else the list of all of them."""
+    """Returns `did you mean X?` for the nearest known word, else the list of the first of them."""
     known = sorted(known)
     nearest = get_close_matches(word, known, n=1)
-    return f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(known) or 'nothing'}"
+    more = f" and {len(known) - _MOST} more" if len(known) > _MOST else ""
+    return f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(known[:_MOST]) or 'nothing'}{more}"

@@ -2,8 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import chdir
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,35 +24,33 @@ Peace = Callable[..., Finished]
 
 
 @pytest.fixture(scope="session")
-def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(folder("configs"), home / "configs")
     experiment = home / "experiments" / EXPERIMENT
     experiment.mkdir(parents=True)
     (experiment / "sweep.yaml").write_text(SWEEP)
     (experiment / "table.yaml").write_text(TABLE)
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, chdir(home):
-        patch.setenv("PEACE_HOME", str(home))
-        torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        _enter(home, patch)
         assert main(["sweep", EXPERIMENT, "--local"]) == 0
-        yield Home(home)
-        torch.set_num_threads(threads)
+    return Home(home)
 
 
 @pytest.fixture
 def home(finished_home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The experiment, for tests that write nothing into it."""
-    return _entered(finished_home.folder, monkeypatch)
+    return _enter(finished_home.folder, monkeypatch)
 
 
 @pytest.fixture
 def copied(finished_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A copy of the experiment, for tests that change or damage something."""
-    return _entered(Path(shutil.copytree(finished_home.folder, tmp_path / "home")), monkeypatch)
+    return _enter(Path(shutil.copytree(finished_home.folder, tmp_path / "home")), monkeypatch)
 
 
-def _entered(home: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def _enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    # One number of threads for all: it is part of what a table says of its origin.
     torch.set_num_threads(1)
     monkeypatch.setenv("PEACE_HOME", str(home))
     monkeypatch.delenv("PEACE_DATA", raising=False)

@@ -12,9 +12,12 @@ from conftest import Peace
 from safetensors.torch import load_file, save_file
 
 from peace.commands.sweep import manifest
+from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
 from peace.reporting.record import Record, read_records
 from peace.zoo.storage import Zoo
+
+STORED = ("embeddings", "copies", "ranking")
 
 
 @pytest.fixture
@@ -174,17 +177,19 @@ def _lines(seed: int) -> list[str]:
 
 def test_a_second_call_changes_nothing(copied: Home, peace: Peace) -> None:
     def stable() -> tuple[object, ...]:
-        table = EmbeddingTable.load(copied.run() / "embeddings.safetensors")
+        tables = [EmbeddingTable.load(copied.run() / f"{name}.safetensors") for name in ("embeddings", "copies")]
+        ranking = Ranking.load(copied.run("metadata") / "ranking.safetensors")
         told = [record.model_dump(exclude={"seconds"}) for record in records(copied).values()]
         index = json.loads((copied.run() / "index" / "index.json").read_text())
-        return table.hash, table.provenance, told, index
+        return [(table.hash, table.provenance) for table in tables], ranking.order.tolist(), told, index
 
-    timed = ("seed0.json", "embedder.json")  # the only files that say how long something took
-    before, files = stable(), snapshot(copied.folder, timed)
+    # Files that say how long something took, and those whose metadata safetensors writes in any order.
+    compared_above = ("seed0.json", "embedder.json", *(f"{name}.safetensors" for name in STORED))
+    before, files = stable(), snapshot(copied.folder, compared_above)
     for line in _lines(0):
         assert peace(*shlex.split(line)[1:]).code == 0, line
     assert stable() == before
-    after = snapshot(copied.folder, timed)
+    after = snapshot(copied.folder, compared_above)
     assert [path for path in files | after if files.get(path) != after.get(path)] == []
 
 

@@ -38,7 +38,14 @@ def test_the_tetris_network_has_a_hundred_weights() -> None:
 
 
 def test_dropout_follows_every_hidden_linear_layer() -> None:
-    config = {"name": "mlp", "hidden": [4, 3], "activation": "relu", "input_shape": [2, 3], "outputs": 2, "dropout": True}
+    config = {
+        "name": "mlp",
+        "hidden": [4, 3],
+        "activation": "relu",
+        "input_shape": [2, 3],
+        "outputs": 2,
+        "dropout": True,
+    }
     kinds = [type(layer).__name__ for layer in build(config)]
     assert kinds == ["Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
 
@@ -46,7 +53,15 @@ def test_dropout_follows_every_hidden_linear_layer() -> None:
 def test_convolutions_without_pools_and_hidden_layers() -> None:
     config = GREY | {"name": "cnn", "channels": [3, 2], "kernels": [5, 3], "pools": [1, 3], "hidden": []}
     module = build(config)
-    assert [type(layer).__name__ for layer in module] == ["Conv2d", "Tanh", "Conv2d", "MaxPool2d", "Tanh", "Flatten", "Linear"]
+    assert [type(layer).__name__ for layer in module] == [
+        "Conv2d",
+        "Tanh",
+        "Conv2d",
+        "MaxPool2d",
+        "Tanh",
+        "Flatten",
+        "Linear",
+    ]
     assert module[-1].in_features == 2 * 7 * 7
     assert short_name(config) == "cnn-3-2-10-tanh"
 

@@ -84,5 +84,5 @@ def test_a_resting_model_keeps_weights_and_moments(name: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown zoo optimiser 'adma'; did you mean 'adam'?"):
+    with pytest.raises(InputError, match="unknown zoo optimiser 'adma'; did you mean 'adam'"):
         Optimizer("adma", torch.ones(1, 1), torch.zeros(1, 1))

@@ -51,10 +51,9 @@ def cases(module: nn.Sequential, models: int = MODELS) -> tuple[dict[str, Tensor
 
 def each(module: nn.Sequential, stacked: dict[str, Tensor], images: Tensor) -> Tensor:
     """One model after the other through the module itself."""
-    return torch.stack([
-        functional_call(module.eval(), {name: value[model] for name, value in stacked.items()}, images[model]).flatten(1)
-        for model in range(len(images))
-    ])  # fmt: skip
+    parameters = [{name: value[model] for name, value in stacked.items()} for model in range(len(images))]
+    outputs = [functional_call(module.eval(), own, x) for own, x in zip(parameters, images, strict=True)]
+    return torch.stack(outputs).flatten(2)
 
 
 @pytest.mark.parametrize("models", [MODELS, 1])
@@ -137,5 +136,6 @@ def test_dropout_multiplies_by_the_mask_of_its_place(name: str, shared: bool) ->
 )
 def test_a_layer_without_a_stacked_form_is_refused(layers: list[nn.Module]) -> None:
     module = nn.Sequential(*layers).double()
-    with pytest.raises(InputError, match=f"no stacked form of layer {len(layers) - 1}: got {type(layers[-1]).__name__}"):
+    sentence = f"no stacked form of layer {len(layers) - 1}: got {type(layers[-1]).__name__}"
+    with pytest.raises(InputError, match=sentence):
         forward(module, *cases(module))

@@ -28,8 +28,8 @@ from peace.zoo.train import Snapshot, recipe_from, train_zoo
 RECIPE: dict[str, Any] = {
     "name": "test", "seed": 0, "dataset": "tetris", "subset_size": 3, "subset_count": 3, "held_out": 1,
     "architectures": [{"name": "mlp", "hidden": [3]}], "activations": ["relu", "tanh"], "epochs": 2, "batch_size": 150,
-    "learning_rates": [0.01, 0.03], "dropouts": [0.0, 0.3], "train_fractions": [0.6], "seeds": 2, "checkpoints": [0, 1, 2],
-    "shard_size": 10,
+    "learning_rates": [0.01, 0.03], "dropouts": [0.0, 0.3], "train_fractions": [0.6], "seeds": 2,
+    "checkpoints": [0, 1, 2], "shard_size": 10,
 }  # fmt: skip
 
 
@@ -111,7 +111,10 @@ def test_stored_weights_and_scores_are_those_of_models_trained_alone(zoo: Zoo) -
         alone, stored = train_alone(plan, member, data, epochs=row["epoch"]), module_of(zoo, row)
         assert (flat(alone) - flat(stored)).abs().max() < 1e-5
         test, targets = member.task.select(data.y_test, len(data.classes))
-        for part, (pixels, classes) in {"train": own_images(member, data), "test": (data.x_test[test], targets)}.items():
+        for part, (pixels, classes) in {
+            "train": own_images(member, data),
+            "test": (data.x_test[test], targets),
+        }.items():
             found = score_alone(stored, pixels, classes)
             assert row[f"{part}_loss"] == pytest.approx(found["loss"].item(), rel=1e-5)
             assert row[f"{part}_accuracy"] == pytest.approx(found["accuracy"].item())
@@ -123,7 +126,7 @@ def test_models_learn(zoo: Zoo) -> None:
     assert zoo.rows.groupby("epoch")["test_loss"].mean().is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("asks", [1, 2, 3, 7, 20])
+@pytest.mark.parametrize("asks", [2, 5, 20])
 def test_a_zoo_stopped_again_and_again_is_the_same_zoo(
     asks: int, zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +225,14 @@ def test_a_diverging_model_is_kept_and_marked(tmp_path: Path) -> None:
 
 def population_in_training() -> Population:
     member = Member(Task("tetris"), 3, "normal", 0.01, dropout=0.2, weight_decay=0.1)
-    shape = {"name": "mlp", "hidden": [4], "activation": "relu", "input_shape": [1, 4, 4], "outputs": 4, "dropout": True}
+    shape = {
+        "name": "mlp",
+        "hidden": [4],
+        "activation": "relu",
+        "input_shape": [1, 4, 4],
+        "outputs": 4,
+        "dropout": True,
+    }
     return Population(Plan(shape, "adamw", 3, 128, (1, 3)), [member, member], images.load("tetris"))
 
 
@@ -251,5 +261,5 @@ def test_a_snapshot_goes_on_bit_for_bit(steps: int, tmp_path: Path) -> None:
 
 def test_a_damaged_snapshot_is_refused(tmp_path: Path) -> None:
     (tmp_path / "at").write_bytes(b"no tensors")
-    with pytest.raises(InputError, match="cannot read where the training stopped in .*delete that file"):
+    with pytest.raises(InputError, match=r"cannot read where the training stopped in .*delete that file"):
         Snapshot(tmp_path / "at", population_in_training()).load()

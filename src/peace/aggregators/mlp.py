@@ -13,7 +13,7 @@ from peace.errors import InputError
 
 @AGGREGATORS.register("mlp")
 class MLP(nn.Module):
-    """"A simple MLP that concatenates or sums projections of each z^l" (paper a, 3.3).
+    """Layer tokens joined by "a simple MLP that concatenates or sums projections of each z^l" (paper a, 3.3).
 
     Each token is projected together with features of its depth. `sum` takes any number of layers; `concat` gives each
     of `max_layers` places, counted from the output, a slot of its own, empty slots being zero.

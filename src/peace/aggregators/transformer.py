@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
 from peace.aggregators.depth import DEPTH_DIM, depth_features
+from peace.errors import InputError
 
 
 @AGGREGATORS.register("transformer")
@@ -34,6 +35,9 @@ class Transformer(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     ) -> None:
         super().__init__()
+        if embedding_dim % num_heads:
+            raise InputError("the embedding does not divide into heads", where="aggregator 'transformer'",
+                             got=f"embedding_dim {embedding_dim}, num_heads {num_heads}", expected="a multiple")  # fmt: skip
         self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02)
         self.project = nn.Sequential(nn.LayerNorm(input_dim), nn.Linear(input_dim, embedding_dim))
         self.depth = nn.Linear(DEPTH_DIM, embedding_dim)

@@ -49,7 +49,9 @@ def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Au
     for name, given in node.items():
         AUGMENTATIONS.get(name)
         if given is not None and not isinstance(given, Mapping):
-            raise InputError("wrong type", where=f"'augmentation.{name}'", got=repr(given), expected="arguments or null")
+            raise InputError(
+                "wrong type", where=f"'augmentation.{name}'", got=repr(given), expected="arguments or null"
+            )
     return [AUGMENTATIONS.build({"name": name, **given}) for name, given in node.items() if given is not None]
 
 

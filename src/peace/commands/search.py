@@ -1,6 +1,7 @@
 """`peace search MODEL --index INDEX`: the models of an index that are nearest to a file of weights."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -58,13 +59,12 @@ def _readings(
         raise InputError(f"no architecture '{wanted}' in the index", expected=f"one of {', '.join(sorted(known))}")
     if wanted is None and "architecture_config" in metadata:
         known = {metadata.get("architecture", "of the file"): metadata["architecture_config"]}
-    fitting, reasons = {}, set()
+    fitting = {}
     for name, config in known.items():
         if wanted in (None, name):
-            try:
+            # What a file says of itself may be anything: no JSON, no architecture, sizes that no tensor can have.
+            with suppress(InputError, ValueError, TypeError, RuntimeError, OverflowError):
                 fitting[name] = single(config, tensors)
-            except (InputError, json.JSONDecodeError) as error:
-                reasons.add(str(error))
     if not fitting:
         raise InputError("the tensors fit no architecture of the index", where=model,
                          got=", ".join(f"{name} {list(tensor.shape)}" for name, tensor in list(tensors.items())[:4]),

@@ -75,7 +75,10 @@ def from_module(module: nn.Sequential, input_shape: Sequence[int]) -> WeightGrap
 @lru_cache(maxsize=256)
 def from_architecture(config: str) -> WeightGraph:
     """Returns the weight graph of a manifest's `architecture_config` (JSON text)."""
-    return from_module(architectures.build(config), json.loads(config)["input_shape"])
+    # Only shapes are wanted, and a stranger's file may name any size.
+    with torch.device("meta"):
+        module = architectures.build(config)
+    return from_module(module, json.loads(config)["input_shape"])
 
 
 def _trace(name: str, layer: nn.Module, x: Tensor) -> Tensor:

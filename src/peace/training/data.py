@@ -118,7 +118,9 @@ class ZooData(L.LightningDataModule):
         probe = Probe(stacks, _numbered(rows["task"]), _numbered(rows["run_id"]))
         return DataLoader([probe], batch_size=None)  # type: ignore[arg-type]
 
-    def transfer_batch_to_device(self, batch: Views | Probe, device: torch.device, dataloader_idx: int) -> Views | Probe:
+    def transfer_batch_to_device(
+        self, batch: Views | Probe, device: torch.device, dataloader_idx: int
+    ) -> Views | Probe:
         """Returns the batch on the device."""
         if isinstance(batch, Views):
             return Views([stack.to(device) for stack in batch.pairs], batch.targets.to(device))
@@ -168,7 +170,9 @@ def last_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
 def _split(zoo: Zoo, rows: pd.DataFrame, split: str) -> pd.DataFrame:
     found = rows[rows["split"] == split]
     if found.empty:
-        raise InputError(f"the zoo has no usable model in '{split}'", where=zoo.folder, got="0", expected="at least one")
+        raise InputError(
+            f"the zoo has no usable model in '{split}'", where=zoo.folder, got="0", expected="at least one"
+        )
     return found
 
 

@@ -1,0 +1,135 @@
+"""Times TETRIS-SEED trained together and alone, and writes the record. Words: `seed=0 paths.results=results`."""
+
+import itertools
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from peace import provenance, seeding
+from peace.config import compose, fingerprint, place
+from peace.datasets import images
+from peace.errors import PeaceError
+from peace.reporting.record import Metric, write_record
+from peace.zoo.population import Member, Plan, Population, Position
+from peace.zoo.recipe import shards
+from peace.zoo.reference import epochs_alone, own_images, score_alone, train_alone
+from peace.zoo.scores import score
+from peace.zoo.train import recipe_from
+
+EXPERIMENT = "zoo_training_speed"
+ALONE, EPOCHS_FLOAT64 = 8, 5
+
+
+def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Path:
+    """Measures, writes the record and returns its path.
+
+    Args:
+        words: `key=value` words of `configs/evaluate.yaml`; `seed` and `paths.results` are used.
+        zoo: Words that make the zoo.
+    """
+    # On one thread: more of them slow the plain loop down, and a shard of a zoo has one by design.
+    torch.set_num_threads(1)
+    config = compose("evaluate", words)
+    recipe = compose("zoo", [*zoo, f"seed={config['seed']}"])["zoo"]
+    (shard,) = shards(recipe_from(recipe))
+    members = [run.member for run in shard.runs]
+    draw = random.Random(seeding.key(config["seed"], EXPERIMENT))
+    chosen = sorted(draw.sample(range(len(members)), min(ALONE, len(members))))
+    _warm_up(shard.plan, members)
+    together, alone, float32 = time_both(shard.plan, members, chosen)
+    float64 = agreement(shard.plan, members, chosen, min(EPOCHS_FLOAT64, shard.plan.epochs))
+    metrics = {
+        "seconds_together": together,
+        "seconds_alone_per_model": alone,
+        "ratio": alone * len(members) / together,
+        "max_difference_float32": float32,
+        "max_difference_float64": float64,
+    }
+    path = write_record(
+        place(config, "results") / "records", EXPERIMENT, {"method": "population"}, config["seed"],
+        {name: Metric(value) for name, value in metrics.items()},
+        {"models": len(members), "models alone": len(chosen), "epochs": shard.plan.epochs},
+        {"zoo": "", "config": fingerprint(recipe), **provenance.stamp()}, provenance.seconds_since_start(),
+        {"threads": 1, "epochs in double precision": min(EPOCHS_FLOAT64, shard.plan.epochs), "adam alone": "fused"},
+    )  # fmt: skip
+    print(f"together {together:.1f} s, alone {alone:.2f} s a model, {metrics['ratio']:.0f} times faster, "
+          f"largest differences {float32:.1e} and {float64:.1e}: {path}")  # fmt: skip
+    return path
+
+
+def _warm_up(plan: Plan, members: Sequence[Member]) -> None:
+    population = Population(plan, members, images.load(members[0].task.dataset))
+    _train(population, population.start(), 1)
+    _alone(plan, members[0], 1)
+
+
+def time_both(plan: Plan, members: Sequence[Member], chosen: Sequence[int]) -> tuple[float, float, float]:
+    """Returns the seconds of all models together, those of one alone, and the largest difference of their weights.
+
+    Args:
+        plan: What all models have in common.
+        members: All models.
+        chosen: Places of those that are also trained alone.
+    """
+    started = time.perf_counter()
+    population = Population(plan, members, images.load(members[0].task.dataset))
+    position = population.start()
+    together, alone, weights = time.perf_counter() - started, 0.0, []
+    for turn, row in enumerate(tqdm(chosen, unit=" turns", disable=None), 1):
+        started = time.perf_counter()
+        weights.append(_flat(_alone(plan, members[row], plan.epochs)))
+        between = time.perf_counter()
+        _train(population, position, plan.epochs * turn // len(chosen))
+        together, alone = together + time.perf_counter() - between, alone + between - started
+    difference = (position.weights[list(chosen)] - torch.stack(weights)).abs().max()
+    return together, alone / len(chosen), float(difference)
+
+
+def agreement(plan: Plan, members: Sequence[Member], chosen: Sequence[int], epochs: int) -> float:
+    """Returns the largest difference of weights in double precision after some epochs."""
+    data = images.load(members[0].task.dataset)
+    population = Population(plan, members, data, torch.float64)
+    position = population.start()
+    _train(population, position, epochs)
+    alone = [_flat(train_alone(plan, members[row], data, torch.float64, epochs)) for row in chosen]
+    return float((position.weights[list(chosen)] - torch.stack(alone)).abs().max())
+
+
+def _train(population: Population, position: Position, epochs: int) -> None:
+    """Trains and scores until so many epochs are over."""
+    while position.epoch < epochs:
+        for _ in population.epoch(position):
+            pass
+        score(population, position.weights)
+
+
+def _alone(plan: Plan, member: Member, epochs: int) -> nn.Sequential:
+    """One model, trained and scored after each epoch."""
+    data = images.load(member.task.dataset)
+    places, targets = member.task.select(data.y_test, len(data.classes))
+    parts: list[tuple[Tensor, Tensor]] = [own_images(member, data), (data.x_test[places], targets)]
+    trained: Any = epochs_alone(plan, member, data)
+    model = next(trained)
+    for _ in itertools.islice(trained, epochs):
+        for part in parts:
+            score_alone(model, *part)
+    return model
+
+
+def _flat(model: nn.Module) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in model.parameters()])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except PeaceError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
