@@ -226,7 +226,7 @@ def test_a_fingerprint_is_the_same_on_every_machine() -> None:
 
 
 def trained() -> dict[str, Any]:
-    names = ("graph", "encoder", "aggregator", "head", "regression", "augmentation", "loss", "optimizer")
+    names = ("graph", "encoder", "aggregator", "head", "regression", "sampler", "augmentation", "loss", "optimizer")
     return {
         **{name: {"name": f"some {name}"} for name in names},
         "experiment": "table1",
@@ -258,7 +258,6 @@ def test_a_run_s_directory_says_experiment_fingerprint_and_seed() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("zoo.seed", 4),
         ("trainer.num_workers", 9),
         ("trainer.devices", 4),
         ("trainer.accelerator", "gpu"),

@@ -24,7 +24,7 @@ from peace.zoo.scores import score
 from peace.zoo.train import recipe_from
 
 EXPERIMENT = "zoo_training_speed"
-ALONE, EPOCHS_FLOAT64 = 8, 5
+ALONE, EPOCHS_FLOAT64 = 4, 5
 
 
 def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Path:

@@ -204,7 +204,18 @@ def zoo_directory(config: Mapping[str, Any]) -> Path:
 
 
 _IDENTITY = {
-    "trained": ("zoo", "graph", "encoder", "aggregator", "head", "regression", "augmentation", "loss", "optimizer"),
+    "trained": (
+        "zoo",
+        "graph",
+        "encoder",
+        "aggregator",
+        "head",
+        "regression",
+        "sampler",
+        "augmentation",
+        "loss",
+        "optimizer",
+    ),
     "baseline": ("zoo",),
 }
 
@@ -228,5 +239,6 @@ def run_directory(config: Mapping[str, Any]) -> Path:
         ignored = {"accelerator", "devices", "num_workers", "logger", "progress", "checkpoint_every", "log_every"}
         identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ignored}
     identity = json.loads(json.dumps(identity))
-    identity["zoo"].pop("seed", None)
+    if identity["zoo"].get("seed") == seed:
+        del identity["zoo"]["seed"]
     return place(config, "runs") / experiment / fingerprint(identity) / f"seed{seed}"

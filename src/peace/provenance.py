@@ -36,11 +36,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device() -> str:
-    """Returns the accelerator's name, or the processor with the number of threads that torch uses."""
+def device(kind: str = "cpu") -> str:
+    """Returns the accelerator's name if `kind` is `cuda`, else the processor with torch's number of threads."""
     import torch
 
-    if torch.cuda.is_available():
+    if kind == "cuda":
         return torch.cuda.get_device_name()
     return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
 
@@ -56,6 +56,6 @@ def seconds_since_start() -> float:
     return time.monotonic() - _STARTED
 
 
-def stamp() -> dict[str, object]:
-    """Returns commit, versions and device: what every record and every saved model carries."""
-    return {"git_commit": git_commit(), "versions": versions(), "device": device()}
+def stamp(kind: str = "cpu") -> dict[str, object]:
+    """Returns commit, versions and device, of the kind that was used: what every record and saved model carries."""
+    return {"git_commit": git_commit(), "versions": versions(), "device": device(kind)}

@@ -93,7 +93,10 @@ def other_tensors(home: Home) -> list[str]:
 
 
 def transposed_tensors(home: Home) -> list[str]:
-    save_file({name: tensor.T.contiguous() for name, tensor in weights(home).items()}, "turned.safetensors")
+    save_file(
+        {name: tensor.mT.contiguous() if tensor.ndim == 2 else tensor for name, tensor in weights(home).items()},
+        "turned.safetensors",
+    )
     return search(home, "turned.safetensors")
 
 

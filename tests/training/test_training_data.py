@@ -10,8 +10,8 @@ from torch import Tensor
 from peace.augmentations.near_duplicate import NearDuplicate
 from peace.errors import InputError
 from peace.graph.stack import Stack
-from peace.training.data import Probe, Steps, Views, ZooData, last_checkpoints, usable
-from peace.zoo.storage import Zoo
+from peace.training.data import Probe, Steps, Views, ZooData
+from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 Make = Callable[..., ZooData]
 

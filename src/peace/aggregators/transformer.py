@@ -36,8 +36,8 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         if embedding_dim % num_heads:
-            raise InputError("the embedding does not divide into heads", where="aggregator 'transformer'",
-                             got=f"embedding_dim {embedding_dim}, num_heads {num_heads}", expected="a multiple")  # fmt: skip
+            got = f"embedding_dim {embedding_dim}, num_heads {num_heads}"
+            raise InputError("the embedding does not divide into heads", got=got, expected="a multiple")
         self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02)
         self.project = nn.Sequential(nn.LayerNorm(input_dim), nn.Linear(input_dim, embedding_dim))
         self.depth = nn.Linear(DEPTH_DIM, embedding_dim)

@@ -23,8 +23,7 @@ from peace.index.metadata import rank_by_metadata
 from peace.models.loading import chunks, load_stacks
 from peace.models.saving import build_producer, load_producer, save_producer
 from peace.registry import arguments
-from peace.training.data import last_checkpoints, usable
-from peace.zoo.storage import Zoo
+from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 TABLE, COPIES, RANKING = "embeddings.safetensors", "copies.safetensors", "ranking.safetensors"
 

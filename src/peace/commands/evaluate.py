@@ -1,5 +1,6 @@
 """`peace evaluate`: retrieval scores of a run's embeddings, as a record."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     """Scores the embeddings or the ranking of the run that a config describes, and writes its record."""
     chosen = EvaluateConfig(**arguments(EvaluateConfig, config["evaluate"], "evaluate"))
     where, results, row = run_directory(config), place(config, "results"), _row(config)
+    started = time.monotonic()
     if dry_run:
         print(f"would score {where} into {results}")
         return
@@ -57,7 +59,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         change = invariance(table, copies)
         metrics = {f"symmetry/{name}": Metric(value) for name, value in change.items()}
         if config["seed"] in chosen.points:
-            _write_points(table, config, row_label(row))
+            _write_points(table, config, row)
     counts = {"models": models}
     for protocol, found in scores.items():
         counts[f"queries, {protocol}"] = next(iter(found.values())).queries
@@ -65,7 +67,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     origin = {"zoo": made_by.get("zoo", ""), "config": fingerprint(config), **provenance.stamp()}
     path = write_record(
         results / "records", config["experiment"], row, config["seed"], metrics, counts, origin,
-        provenance.seconds_since_start(),
+        time.monotonic() - started,
     )  # fmt: skip
     print(f"{row_label(row)}: " + ", ".join(_brief(name, found) for name, found in scores.items()) + f": {path}")
 
@@ -90,15 +92,15 @@ def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> tuple[dict[s
     return scores, ranking.provenance, len(ranking.gallery)
 
 
-def _write_points(table: EmbeddingTable, config: Mapping[str, Any], label: str) -> None:
+def _write_points(table: EmbeddingTable, config: Mapping[str, Any], row: Mapping[str, str]) -> None:
     points, method = project(table, config["seed"])
-    with replacing(points_path(config, label)) as path:
+    with replacing(points_path(config, row, config["seed"])) as path:
         points.assign(method=method).to_csv(path, index=False)
 
 
-def points_path(config: Mapping[str, Any], label: str) -> Path:
+def points_path(config: Mapping[str, Any], row: Mapping[str, str], seed: int) -> Path:
     """Returns where the two-dimensional points of a row lie until the experiment's figure is drawn."""
-    return place(config, "runs") / config["experiment"] / "points" / f"{label}.csv"
+    return place(config, "runs") / config["experiment"] / "points" / f"seed{seed}" / f"{row_label(row)}.csv"
 
 
 def _row(config: Mapping[str, Any]) -> dict[str, str]:

@@ -24,3 +24,4 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     index.require_embedder(load_producer(where / "embedder")[1])
     index.save(where / "index")
     print(f"index of {len(index)} models: {where / 'index'}")
+    print(f"search it: peace search MODEL.safetensors --index {where / 'index'}")

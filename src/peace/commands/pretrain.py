@@ -13,12 +13,13 @@ from peace.config import fingerprint, run_directory, zoo_directory
 from peace.errors import InputError
 from peace.losses import LOSSES
 from peace.models.embedder import RegressionConfig, build_embedder
-from peace.models.saving import save_producer
+from peace.models.saving import load_producer, save_producer
 from peace.registry import arguments
 from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig, fit
 from peace.training.module import Contrastive, OptimizerConfig
 from peace.zoo.storage import Zoo
+from peace.zoo.train import recipe_from
 
 
 def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
@@ -30,16 +31,21 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     module = _module(config, trainer)
     augmentations = build_augmentations(config["augmentation"])
     where, started = run_directory(config), time.monotonic()
+    sampler = _sampler(config["sampler"])
+    recipe_from(config["zoo"])
     if dry_run:
         print(f"would train {sum(p.numel() for p in module.parameters()):,} parameters for {trainer.max_steps} steps")
         return
     zoo = Zoo.open(zoo_directory(config))
     data = ZooData(
         zoo, augmentations, steps_per_epoch=trainer.steps_per_epoch, seed=config["seed"],
-        targets=config["regression"].get("targets", []), **_sampler(config["sampler"]),
+        targets=config["regression"].get("targets", []), **sampler,
     )  # fmt: skip
-    fit(module, data, trainer, where, fingerprint([str(where)]), dict(config))
-    spent = {"zoo": zoo.hash, "seconds": round(time.monotonic() - started, 1), **provenance.stamp()}
+    trained_on = fit(module, data, trainer, where, fingerprint([str(where)]), dict(config))
+    if trained_on is None and (where / "embedder").is_dir():
+        print(f"embedder {load_producer(where / 'embedder')[1][:12]} was trained already: {where}")
+        return
+    spent = {"zoo": zoo.hash, "seconds": round(time.monotonic() - started, 1), **provenance.stamp(trained_on or "cpu")}
     identity = save_producer(where / "embedder", module.embedder, config, spent)
     print(f"embedder {identity[:12]} trained on {len(data.rows)} checkpoints in {spent['seconds']} s: {where}")
 

@@ -63,7 +63,7 @@ def _readings(
     for name, config in known.items():
         if wanted in (None, name):
             # What a file says of itself may be anything: no JSON, no architecture, sizes that no tensor can have.
-            with suppress(InputError, ValueError, TypeError, RuntimeError, OverflowError):
+            with suppress(InputError, ValueError, TypeError, RuntimeError, ArithmeticError):
                 fitting[name] = single(config, tensors)
     if not fitting:
         raise InputError("the tensors fit no architecture of the index", where=model,

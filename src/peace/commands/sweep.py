@@ -3,6 +3,7 @@
 import itertools
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -114,7 +115,11 @@ def run(
     for place, line in enumerate(lines, 1):
         print(f"[{place}/{len(lines)}, {time.monotonic() - started:.0f} s] {line}", flush=True)
         program, *arguments = shlex.split(line)
-        own = program == "peace"
-        status = peace(arguments) if own else subprocess.run([program, *arguments], check=False).returncode
+        if program == "peace":
+            status = peace(arguments)
+        else:
+            program = sys.executable if program == "python" else program
+            home = folder("experiments").parent
+            status = subprocess.run([program, *arguments], cwd=home, check=False).returncode
         if status:
             raise PeaceError(f"command {place} of {len(lines)} ended with exit code {status}: {line}", exit_code=status)

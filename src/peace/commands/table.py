@@ -1,13 +1,15 @@
 """`peace table`: the tables of an experiment from its records, and its figure from its points."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from peace.commands.evaluate import points_path
 from peace.config import compose, folder, place
 from peace.errors import PeaceError
 from peace.reporting.figures import panels
-from peace.reporting.record import row_label
 from peace.reporting.spec import read_spec
 from peace.reporting.table import check_table, write_table
 
@@ -30,18 +32,17 @@ def run(experiment: str, words: list[str], check: bool) -> None:
         return
     print(write_table(experiment, experiments, results / "records", results / "tables").markdown)
     print(f"table: {results / 'tables' / experiment}.md, .tex, .csv")
-    _draw(experiment, experiments, place(config, "runs"), results)
+    _draw(config, read_spec(experiments / experiment / "table.yaml")["rows"], results / "figures" / f"{experiment}.png")
 
 
-def _draw(experiment: str, experiments: Path, runs: Path, results: Path) -> None:
-    """Draws the points that `peace evaluate` left, in the order of the table's rows."""
+def _draw(config: Mapping[str, Any], rows: list[dict[str, Any]], picture: Path) -> None:
+    """Draws the points that `peace evaluate` left for the config's seed, in the order of the table's rows."""
     frames = {}
-    for row in read_spec(experiments / experiment / "table.yaml")["rows"]:
-        points = runs / experiment / "points" / f"{row_label(row['row'])}.csv"
+    for row in rows:
+        points = points_path(config, row["row"], config["seed"])
         if points.is_file():
             frame = pd.read_csv(points)
             frames[f"{row['label']}, {frame['method'].iloc[0].upper()}"] = frame
     if frames:
-        picture = results / "figures" / f"{experiment}.png"
         panels(frames, picture)
         print(f"picture: {picture} (points: {picture.with_suffix('.csv')})")

@@ -41,6 +41,7 @@ def show(folder: str) -> None:
     for group in ("architecture", "task"):
         print(last.groupby([group, "split"]).agg(**columns).to_string(float_format="%.3f"), end="\n\n")
     epochs = sorted(rows["epoch"].unique().tolist())
+    print("such as " + ", ".join(last["id"].iloc[:: max(1, len(last) // 3)].head(3)))
     print(f"{last['run_id'].nunique()} runs, {len(rows)} checkpoints at epochs {epochs}")
 
 

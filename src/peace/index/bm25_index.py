@@ -10,7 +10,7 @@ from peace import seeding
 from peace.embeddings.similarity import rank
 from peace.errors import InputError
 
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 
 
 class Bm25Index:

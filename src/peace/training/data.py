@@ -18,7 +18,7 @@ from peace.errors import InputError
 from peace.graph.stack import Stack, join
 from peace.models.loading import load_stacks
 from peace.training.sampler import Sampler
-from peace.zoo.storage import Zoo
+from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 
 @dataclass(frozen=True)
@@ -155,16 +155,6 @@ class Steps:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Takes nothing."""
-
-
-def usable(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of models that did not diverge."""
-    return rows[rows["status"] == "ok"]
-
-
-def last_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the last checkpoint of each run."""
-    return rows[rows["epoch"] == rows.groupby("run_id")["epoch"].transform("max")]
 
 
 def _split(zoo: Zoo, rows: pd.DataFrame, split: str) -> pd.DataFrame:

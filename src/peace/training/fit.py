@@ -33,7 +33,7 @@ class TrainerConfig:
         steps_per_epoch: Steps between two looks at `val`.
         precision: `32-true` or `bf16-mixed`.
         accelerator: `auto`, `cpu` or `gpu`.
-        devices: Number of devices.
+        devices: One; training on several is not built yet.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two logged losses.
         logger: `csv`, or `wandb` (offline unless a key is set).
@@ -44,15 +44,17 @@ class TrainerConfig:
     steps_per_epoch: PositiveInt = 100
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: PositiveInt = 1
+    devices: Literal[1] = 1
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 10
     logger: Literal["csv", "wandb"] = "csv"
     progress: bool = True
 
 
-def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, name: str, record: dict) -> None:
-    """Trains a module to its last step, going on from the run directory's checkpoint if there is one.
+def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, name: str, record: dict) -> str | None:
+    """Trains a module to its last step and returns the kind of device used, None where nothing was left to train.
+
+    It goes on from the run directory's checkpoint if there is one.
 
     Args:
         module: What is trained, in place.
@@ -69,7 +71,7 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
     checkpoint = run / CHECKPOINT
     start = _restore(module, checkpoint)
     if start >= config.max_steps:
-        return
+        return None
     with stop_requests() as stop, warnings.catch_warnings():
         # Batches are views of a zoo in memory; worker processes would copy it without being faster.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -94,6 +96,7 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
             raise Interrupted(
                 f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on"
             )
+        return trainer.strategy.root_device.type
 
 
 def _restore(module: Contrastive, checkpoint: Path) -> int:

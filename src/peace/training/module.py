@@ -88,7 +88,9 @@ class Contrastive(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Probe, batch_idx: int) -> None:
-        """Logs the effective rank of the embeddings and the accuracy of a kNN probe for the task."""
+        """Logs the effective rank of the embeddings and the accuracy of a kNN probe for the task, given two runs."""
+        if len(batch.runs.unique()) < 2:
+            return
         embeddings = nn.functional.normalize(self.embedder.embed(batch.stacks).float(), dim=1).cpu()
         rank = effective_rank(embeddings)
         accuracy = knn_accuracy(embeddings, batch.tasks.cpu(), batch.runs.cpu(), self.neighbours)

@@ -23,7 +23,7 @@ class Sampler:
         seed: Seed of all batches.
 
     Raises:
-        InputError: `distinct` is neither.
+        InputError: `distinct` is neither, or the models share a single recipe (or run), which leaves no negatives.
     """
 
     def __init__(self, kinship: Kinship, batch_size: int, distinct: Literal["recipe", "run"], seed: int) -> None:
@@ -31,6 +31,12 @@ class Sampler:
         if distinct not in groups:
             raise InputError("no such sampler.distinct", got=distinct, expected=" or ".join(groups))
         self.groups = groups[distinct]
+        if len(self.groups.unique()) < 2:
+            raise InputError(
+                f"no negatives: all models share one {distinct}",
+                where="'sampler.distinct'",
+                do="choose the other of recipe and run, or train on another zoo",
+            )
         self.batch_size, self.seed = batch_size, seed
 
     def batch(self, step: int) -> Tensor:

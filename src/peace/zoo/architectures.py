@@ -83,8 +83,10 @@ def cnn(
     Raises:
         InputError: The lists differ in length, or nothing is left of the image.
     """
-    if not len(channels) == len(kernels) == len(pools):
-        raise InputError("cnn needs one kernel and one pool per convolution", got=(channels, kernels, pools))
+    if not len(channels) == len(kernels) == len(pools) or min((1, *kernels, *pools)) < 1:
+        raise InputError(
+            "cnn needs one kernel and one pool, of at least 1, per convolution", got=(channels, kernels, pools)
+        )
     layers: list[nn.Module] = []
     n_in, height, width = input_shape
     for n_out, kernel, pool in zip(channels, kernels, pools, strict=True):

@@ -130,6 +130,16 @@ class Zoo:
         return wrong
 
 
+def usable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of models that did not diverge."""
+    return rows[rows["status"] == "ok"]
+
+
+def last_checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the last checkpoint of each run."""
+    return rows[rows["epoch"] == rows.groupby("run_id")["epoch"].transform("max")]
+
+
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """Returns the sha256 of a state dict: name, type, shape and bytes of each tensor, in order of name."""
     digest = hashlib.sha256()
