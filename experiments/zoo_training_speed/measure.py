@@ -5,6 +5,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
         words: `key=value` words of `configs/evaluate.yaml`; `seed` and `paths.results` are used.
         zoo: Words that make the zoo.
     """
-    # On one thread: more of them slow the plain loop down, and a shard of a zoo has one by design.
+    # The plain loop runs on one thread, more of them slow it down; a zoo's shards run on one each, as many as there are.
+    workers = torch.get_num_threads()
     torch.set_num_threads(1)
     config = compose("evaluate", words)
     recipe = compose("zoo", [*zoo, f"seed={config['seed']}"])["zoo"]
@@ -43,7 +45,7 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
     draw = random.Random(seeding.key(config["seed"], EXPERIMENT))
     chosen = sorted(draw.sample(range(len(members)), min(ALONE, len(members))))
     _warm_up(shard.plan, members)
-    together, alone, float32 = time_both(shard.plan, members, chosen)
+    together, alone, float32 = time_both(shard.plan, members, chosen, workers)
     float64 = agreement(shard.plan, members, chosen, min(EPOCHS_FLOAT64, shard.plan.epochs))
     metrics = {
         "seconds_together": together,
@@ -57,7 +59,7 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
         {name: Metric(value) for name, value in metrics.items()},
         {"models": len(members), "models alone": len(chosen), "epochs": shard.plan.epochs},
         {"zoo": "", "config": fingerprint(recipe), **provenance.stamp()}, provenance.seconds_since_start(),
-        {"threads": 1, "epochs in double precision": min(EPOCHS_FLOAT64, shard.plan.epochs), "adam alone": "fused"},
+        {"threads alone": 1, "threads together": workers, "epochs in double precision": min(EPOCHS_FLOAT64, shard.plan.epochs), "adam alone": "fused"},
     )  # fmt: skip
     print(f"together {together:.1f} s, alone {alone:.2f} s a model, {metrics['ratio']:.0f} times faster, "
           f"largest differences {float32:.1e} and {float64:.1e}: {path}")  # fmt: skip
@@ -70,25 +72,31 @@ def _warm_up(plan: Plan, members: Sequence[Member]) -> None:
     _alone(plan, members[0], 1)
 
 
-def time_both(plan: Plan, members: Sequence[Member], chosen: Sequence[int]) -> tuple[float, float, float]:
+def time_both(plan: Plan, members: Sequence[Member], chosen: Sequence[int], workers: int) -> tuple[float, float, float]:
     """Returns the seconds of all models together, those of one alone, and the largest difference of their weights.
 
     Args:
         plan: What all models have in common.
         members: All models.
         chosen: Places of those that are also trained alone.
+        workers: Threads that train all models, a part of them each, as `peace zoo train` trains shards.
     """
     started = time.perf_counter()
-    population = Population(plan, members, images.load(members[0].task.dataset))
-    position = population.start()
+    size = -(-len(members) // workers)
+    parts = [members[first : first + size] for first in range(0, len(members), size)]
+    populations = [Population(plan, part, images.load(part[0].task.dataset)) for part in parts]
+    positions = [population.start() for population in populations]
     together, alone, weights = time.perf_counter() - started, 0.0, []
-    for turn, row in enumerate(tqdm(chosen, unit=" turns", disable=None), 1):
-        started = time.perf_counter()
-        weights.append(_flat(_alone(plan, members[row], plan.epochs)))
-        between = time.perf_counter()
-        _train(population, position, plan.epochs * turn // len(chosen))
-        together, alone = together + time.perf_counter() - between, alone + between - started
-    difference = (position.weights[list(chosen)] - torch.stack(weights)).abs().max()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for turn, row in enumerate(tqdm(chosen, unit=" turns", disable=None), 1):
+            started = time.perf_counter()
+            weights.append(_flat(_alone(plan, members[row], plan.epochs)))
+            between = time.perf_counter()
+            until = itertools.repeat(plan.epochs * turn // len(chosen))
+            list(pool.map(_train, populations, positions, until))
+            together, alone = together + time.perf_counter() - between, alone + between - started
+    trained = torch.cat([position.weights for position in positions])
+    difference = (trained[list(chosen)] - torch.stack(weights)).abs().max()
     return together, alone / len(chosen), float(difference)
 
 
