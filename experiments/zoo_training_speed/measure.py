@@ -35,7 +35,7 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
         words: `key=value` words of `configs/evaluate.yaml`; `seed` and `paths.results` are used.
         zoo: Words that make the zoo.
     """
-    # The plain loop runs on one thread, more of them slow it down; a zoo's shards run on one each, as many as there are.
+    # The plain loop has one thread, more of them slow it down; a zoo's shards have one each, as many as there are.
     workers = torch.get_num_threads()
     torch.set_num_threads(1)
     config = compose("evaluate", words)
@@ -59,7 +59,8 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
         {name: Metric(value) for name, value in metrics.items()},
         {"models": len(members), "models alone": len(chosen), "epochs": shard.plan.epochs},
         {"zoo": "", "config": fingerprint(recipe), **provenance.stamp()}, provenance.seconds_since_start(),
-        {"threads alone": 1, "threads together": workers, "epochs in double precision": min(EPOCHS_FLOAT64, shard.plan.epochs), "adam alone": "fused"},
+        {"threads alone": 1, "threads together": workers, "adam alone": "fused",
+         "epochs in double precision": min(EPOCHS_FLOAT64, shard.plan.epochs)},
     )  # fmt: skip
     print(f"together {together:.1f} s, alone {alone:.2f} s a model, {metrics['ratio']:.0f} times faster, "
           f"largest differences {float32:.1e} and {float64:.1e}: {path}")  # fmt: skip
