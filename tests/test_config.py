@@ -275,7 +275,7 @@ def test_what_does_not_decide_the_numbers_does_not_move_the_run(path: str, value
 
 @pytest.mark.parametrize(
     "key",
-    """zoo.models graph.name encoder.num_layers aggregator.name head.dim regression.weight augmentation.noise
+    """zoo.models zoo.seed sampler.name graph.name encoder.num_layers aggregator.name head.dim regression.weight augmentation.noise
     loss.temperature optimizer.lr trainer.epochs producer.checkpoint""".split(),
 )
 def test_what_decides_the_numbers_moves_the_run(key: str) -> None:
@@ -285,7 +285,9 @@ def test_what_decides_the_numbers_moves_the_run(key: str) -> None:
 
 
 def test_seeds_of_one_config_are_neighbours() -> None:
-    first, second = run_directory(trained()), run_directory(changed("seed", 4))
+    other = changed("seed", 4)
+    other["zoo"]["seed"] = 4
+    first, second = run_directory(trained()), run_directory(other)
     assert (first.parent, second.name) == (second.parent, "seed4")
 
 

@@ -2,14 +2,23 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from peace.config import compose, run_directory, zoo_directory
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Peace = Callable[..., Finished]
 
 EXPERIMENT = "tiny"
 METHODS = ("peace", "flat", "statistics", "path_product", "random", "metadata")

@@ -2,25 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
-from commands_home import EXPERIMENT, SWEEP, TABLE, Home
+from commands_home import EXPERIMENT, SWEEP, TABLE, Finished, Home, Peace
 
 from peace.cli import main
 from peace.config import folder
-
-
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Peace = Callable[..., Finished]
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands_home import EXPERIMENT, ZOO, Home, snapshot, verb
-from conftest import Peace
+from commands_home import EXPERIMENT, ZOO, Home, Peace, snapshot, verb
 from safetensors.torch import load_file, save_file
 
 MARKER = "this_ran"

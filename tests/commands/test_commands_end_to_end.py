@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from commands_home import EXPERIMENT, METHODS, SWEEP, Home, snapshot, verb
-from conftest import Peace
+from commands_home import EXPERIMENT, METHODS, SWEEP, Home, Peace, snapshot, verb
 from safetensors.torch import load_file, save_file
 
 from peace.commands.sweep import manifest
