@@ -275,7 +275,8 @@ def test_what_does_not_decide_the_numbers_does_not_move_the_run(path: str, value
 
 @pytest.mark.parametrize(
     "key",
-    """zoo.models zoo.seed sampler.name graph.name encoder.num_layers aggregator.name head.dim regression.weight augmentation.noise
+    """zoo.models zoo.seed sampler.name
+    graph.name encoder.num_layers aggregator.name head.dim regression.weight augmentation.noise
     loss.temperature optimizer.lr trainer.epochs producer.checkpoint""".split(),
 )
 def test_what_decides_the_numbers_moves_the_run(key: str) -> None:
