@@ -70,7 +70,7 @@ def test_convolutions_without_pools_and_hidden_layers() -> None:
     ("change", "sentence"),
     [
         ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'"),
-        ({"channels": [3]}, "one kernel and one pool per convolution"),
+        ({"channels": [3]}, "one kernel and one pool, of at least 1, per convolution"),
         ({"kernels": [15, 15, 2]}, "leaves nothing of the image"),
         ({"chanels": [3]}, "unknown key 'chanels' in architecture 'cnn'; did you mean 'channels'"),
         ({"name": "cmm"}, "unknown architecture 'cmm'; choose from cnn, mlp"),

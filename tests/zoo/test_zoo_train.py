@@ -126,12 +126,13 @@ def test_models_learn(zoo: Zoo) -> None:
     assert zoo.rows.groupby("epoch")["test_loss"].mean().is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("asks", [20])
+@pytest.mark.parametrize("asks", [2, 5, 20])
 def test_a_zoo_stopped_again_and_again_is_the_same_zoo(
     asks: int, zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stops = 0
+    stops, steps = 0, 6 * 2 * 4
     while not (tmp_path / MANIFEST).is_file():
+        assert stops < steps, "a call that was stopped lost what it had done"
         with stopping(monkeypatch, asks):
             try:
                 found = trained(tmp_path)

@@ -86,10 +86,12 @@ def _train_shard(recipe: ZooRecipe, shard: Shard, folder: Path, stop: Callable[[
             bar.update(len(shard.runs))
             if position.epoch in shard.plan.checkpoints:
                 kept[position.epoch] = (position.weights, score(population, position.weights))
-        if stop() or time.monotonic() - saved > _SNAPSHOT_SECONDS:
+        # Asked once: a request that came between two questions would end the training before what it did is saved.
+        stopping = stop()
+        if stopping or time.monotonic() - saved > _SNAPSHOT_SECONDS:
             snapshot.save(position, kept)
             saved = time.monotonic()
-        if stop() and position.epoch < shard.plan.epochs:
+        if stopping and position.epoch < shard.plan.epochs:
             raise Interrupted(f"stopped in epoch {position.epoch + 1} of {shard.plan.epochs} of {shard.file}; "
                               "run the same command again to go on")  # fmt: skip
     rows = frame(_write(shard, folder, population, kept))
