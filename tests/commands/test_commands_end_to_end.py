@@ -10,10 +10,10 @@ import torch
 from commands_home import EXPERIMENT, METHODS, SWEEP, Home, Peace, snapshot, verb
 from safetensors.torch import load_file, save_file
 
-from peace.commands.sweep import manifest
 from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
 from peace.reporting.record import Record, read_records
+from peace.sweeps.spec import manifest
 from peace.zoo.storage import Zoo
 
 STORED = ("embeddings", "copies", "ranking")
@@ -171,16 +171,18 @@ def test_the_figure_stands_beside_the_csv_of_its_points(copied: Home, peace: Pea
 def _lines(seed: int) -> list[str]:
     """The experiment's commands, less those of most baselines, which differ in a word."""
     left_out = tuple(f"row.method={name} " for name in METHODS[2:-1])
-    return [line for line in manifest(EXPERIMENT, [seed], ()) if not any(word in line for word in left_out)]
+    lines = [task.line for task in manifest(EXPERIMENT, [seed])]
+    return [line for line in lines if not any(word in line for word in left_out)]
 
 
 def test_a_second_call_changes_nothing(copied: Home, peace: Peace) -> None:
     def stable() -> tuple[object, ...]:
         tables = [EmbeddingTable.load(copied.run() / f"{name}.safetensors") for name in ("embeddings", "copies")]
         ranking = Ranking.load(copied.run("metadata") / "ranking.safetensors")
-        told = [record.model_dump(exclude={"seconds"}) for record in records(copied).values()]
+        told = [record.model_dump(exclude={"seconds", "device"}) for record in records(copied).values()]
         index = json.loads((copied.run() / "index" / "index.json").read_text())
-        return [(table.hash, table.provenance) for table in tables], ranking.order.tolist(), told, index
+        made = [(table.hash, {**table.provenance, "device": ""}) for table in tables]
+        return made, ranking.order.tolist(), told, index
 
     # Files that say how long something took, and those whose metadata safetensors writes in any order.
     compared_above = ("seed0.json", "embedder.json", *(f"{name}.safetensors" for name in STORED))
@@ -213,14 +215,17 @@ def test_a_sweep_prints_its_lines_with_words_added(home: Home, peace: Peace) -> 
     assert {shlex.split(line)[-1] for line in lines} == {"paths.results=a b"}
 
 
-def test_a_sweep_stops_at_the_first_command_that_fails(copied: Home, peace: Peace) -> None:
+def test_a_sweep_does_not_run_what_depends_on_a_failed_command(copied: Home, peace: Peace) -> None:
     spec = copied.folder / "experiments" / EXPERIMENT / "sweep.yaml"
     steps = ["{command: peace list encoders, once: experiment}", "{command: peace list nothing, once: experiment}",
              "{command: touch reached, once: experiment}"]  # fmt: skip
     spec.write_text(f"seeds: [0]\nsteps: [{', '.join(steps)}]\n")
     finished = peace("sweep", EXPERIMENT, "--local")
     assert finished.code == 2
-    assert finished.err.splitlines()[-1] == "peace: command 2 of 3 ended with exit code 2: peace list nothing"
+    assert finished.err.splitlines()[-1] == (
+        "peace: 1 of 3 commands failed, 1 that depend on such were not run; "
+        "the first ended with exit code 2: peace list nothing"
+    )
     assert "layer_gnn" in finished.out and not (copied.folder / "reached").exists()
 
 
