@@ -226,7 +226,7 @@ def test_a_sweep_does_not_run_what_depends_on_a_failed_command(copied: Home, pea
         "peace: 1 of 3 commands failed, 1 that depend on such were not run; "
         "the first ended with exit code 2: peace list nothing"
     )
-    assert "layer_gnn" in finished.out and not (copied.folder / "reached").exists()
+    assert not (copied.folder / "reached").exists()
 
 
 def test_axes_of_any_name_reach_the_record(copied: Home, peace: Peace) -> None:

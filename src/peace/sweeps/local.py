@@ -124,12 +124,15 @@ class LocalSweep:
 
     def _report(self, selected: int) -> None:
         failed = {task: code for task, code in self.ended.items() if code}
+        blocked = selected - len(self.ended)
         if failed:
             task, code = next(iter(failed.items()))
             where = f" (log: {self._log(task)})" if self._log(task) else ""
-            others = f", {selected - len(self.ended)} that depend on such were not run" * (selected > len(self.ended))
+            others = f", {blocked} that depend on such were not run" if blocked else ""
             raise PeaceError(f"{len(failed)} of {selected} commands failed{others}; the first ended with exit code "
                              f"{code}: {task.line}{where}", exit_code=max(code, 1))  # fmt: skip
+        if blocked:
+            raise PeaceError(f"{blocked} of {selected} commands were not run, because what they depend on is not done")
 
 
 def _context(jobs: int) -> ForkServerContext:
