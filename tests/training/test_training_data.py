@@ -149,7 +149,7 @@ def test_an_unknown_target_is_refused(make_data: Make, name: str) -> None:
 
 
 def test_the_loader_goes_on_where_training_stands(make_data: Make) -> None:
-    stand = SimpleNamespace(global_step=5)
+    stand = SimpleNamespace(global_step=5, global_rank=0, world_size=1)
     data = make_data()
     data.trainer = stand  # type: ignore[assignment]
     loader = data.train_dataloader()
