@@ -93,7 +93,10 @@ def fit(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Every process looks at all of `val` and finds the same.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        # On a cluster Lightning looks for Slurm even where the processes are not Slurm's.
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+        for part in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(part).setLevel(logging.WARNING)
         trainer = L.Trainer(
             max_epochs=-1,
             max_steps=config.max_steps,
