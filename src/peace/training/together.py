@@ -18,8 +18,8 @@ from peace.interruption import Interrupted
 from peace.training.place import Place
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_PATIENCE = 20.0
-"""Seconds that others are given to end before they are made to."""
+_PATIENCE = 30.0
+"""Seconds that a process waits for another one to end, or for itself to notice that another one failed."""
 
 Children = list["subprocess.Popen[bytes]"]
 
@@ -50,14 +50,15 @@ def together(place: Place, work: str, config: Mapping[str, Any]) -> Iterator[Non
         patience = _PATIENCE
         raise
     except RuntimeError as error:
-        if code := _failure(children):
+        # What torch raises when a process is no longer there; that one's end may take a moment to be seen.
+        if code := next(filter(_failed, (_code(child, 2) for child in children)), None):
             raise PeaceError(f"another process of the training ended with exit code {code}") from error
         raise
     finally:
-        ended.set()
-        _end(children, patience)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        ended.set()
+        _end(children, patience)
         os.environ.clear()
         os.environ.update(before)
 
@@ -83,28 +84,27 @@ def _start(place: Place, work: str, config: Mapping[str, Any]) -> Children:
 def _watch(children: Sequence["subprocess.Popen[bytes]"], ended: threading.Event) -> None:
     """Ends this process where another one failed and this one waits for it, which NCCL would do for half an hour."""
     while not ended.wait(1):
-        if any(child.poll() for child in children) and not ended.wait(_PATIENCE):
+        if any(_failed(child.poll()) for child in children) and not ended.wait(_PATIENCE):
             print("peace: another process of the training failed", file=sys.stderr)
             os._exit(1)
 
 
-def _failure(children: Children) -> int | None:
-    """The exit code of a process that failed, None if none did."""
-    for child in children:
-        try:
-            if code := child.wait(2):
-                return code
-        except subprocess.TimeoutExpired:
-            continue
-    return None
+def _failed(code: int | None) -> bool:
+    return code not in (None, 0, Interrupted.exit_code)
+
+
+def _code(child: "subprocess.Popen[bytes]", patience: float) -> int | None:
+    """The exit code of a process, None if it goes on for so many seconds."""
+    try:
+        return child.wait(patience)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _end(children: Children, patience: float) -> None:
+    """Waits for the others to end, then makes them: each ends when nothing more can come from here."""
     for child in children:
-        try:
-            child.wait(patience)
-        except subprocess.TimeoutExpired:
-            pass  # it ends when nothing more can come from here, which is the next line
+        _code(child, patience)
         child.stdin.close()  # type: ignore[union-attr]
     for child in children:
         child.wait()
