@@ -40,17 +40,17 @@ def paired_bootstrap(
 ) -> Difference:
     """Returns the mean difference of two systems over seeds and queries, with its interval and p-value.
 
-    Each seed's queries are drawn with replacement, apart from those of other seeds, and the mean over seeds of the means
-    over queries is taken, θ*. The interval holds the middle `level` of θ*. The p-value inverts it: twice the smaller of
-    the shares of θ* ≤ 0 and θ* ≥ 0, of which each counts the data themselves once, so that none is 0.
+    Each seed's queries are drawn with replacement, apart from those of other seeds, and the mean over seeds of the
+    means over queries is taken, θ*. The interval holds the middle `level` of θ*. The p-value inverts it: twice the
+    smaller of the shares of θ* ≤ 0 and θ* ≥ 0, of which each counts the data themselves once, so that none is 0.
 
     Pairing removes what makes a query hard for both systems, and a bootstrap asks for no distribution: measures such as
     precision at 5 are bounded and discrete, so that a t-test's would be wrong. Smucker et al. find bootstrap,
     randomization and t-test to agree on retrieval measures, and rank tests to disagree with all three.
 
     What it covers is the choice of queries, given the zoo, the gallery and the encoders. It does not cover what another
-    zoo or another training would bring; that is in the standard deviation over seeds. Queries of one task have neighbours
-    in common, which the test takes as independent.
+    zoo or another training would bring; that is in the standard deviation over seeds. Queries of one task share their
+    neighbours, so they tell less than as many independent ones would: about other tasks the test is too sure.
 
     Args:
         differences: For each seed, a query's score in one system less its score in the other. Measures in the columns

@@ -1,9 +1,9 @@
 """The scores of single queries beside a record, from which a difference between two rows can be tested.
 
-One safetensors file a record: a float32 tensor [Q] for each metric that is a mean over queries, by the metric's name, the
-queries in the order of their ids. Its metadata has one key, since safetensors orders several as it likes; its value is
-JSON and says of each protocol, the part of a metric's name before the last `/`, the sha256 of the ids. Rows may be paired
-where these are equal.
+One safetensors file a record: a float32 tensor [Q] for each metric that is a mean over queries, by the metric's name,
+the queries in the order of their ids. Its metadata has one key, since safetensors orders several as it likes; its value
+is JSON and says of each protocol, the part of a metric's name before the last `/`, the sha256 of the ids. Rows may be
+paired where these are equal.
 """
 
 import hashlib
@@ -80,7 +80,9 @@ def write_queries(record: Path, scores: Mapping[str, Series]) -> QueryFile:
         ordered = each.sort_index()
         digest = hashlib.sha256("\n".join(ordered.index).encode()).hexdigest()
         if ordered.index.has_duplicates or ids.setdefault(protocol(metric), digest) != digest:
-            raise InputError("queries named twice, or not those of the other metrics", where=f"the scores of '{metric}'")
+            raise InputError(
+                "queries named twice, or not those of the other metrics", where=f"the scores of '{metric}'"
+            )
         tensors[metric] = torch.tensor(ordered.to_numpy(), dtype=torch.float32)
     content = save(tensors, metadata={_KEY: json.dumps(ids, sort_keys=True)})
     path = queries_path(record)

@@ -22,6 +22,8 @@ from peace.provenance import now
 from peace.reporting.queries import QueryFile, QueryScores, queries_path, read_queries, write_queries
 from peace.reporting.schema import Checked, broken_rule
 
+_RECORDS = "*/seed*.json"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -139,15 +141,19 @@ def write_record(
         InputError: A number is not finite, provenance is incomplete, or a bound of an interval stands alone.
     """
     path = record_path(root, experiment, row, seed)
-    content = {"date": now()} | provenance | {
-        "experiment": experiment,
-        "row": row,
-        "seed": operator.index(seed),
-        "metrics": {name: _given(metric) for name, metric in metrics.items()},
-        "counts": {name: operator.index(count) for name, count in counts.items()},
-        "seconds": float(seconds),
-        "notes": notes or {},
-    }
+    content = (
+        {"date": now()}
+        | provenance
+        | {
+            "experiment": experiment,
+            "row": row,
+            "seed": operator.index(seed),
+            "metrics": {name: _given(metric) for name, metric in metrics.items()},
+            "counts": {name: operator.index(count) for name, count in counts.items()},
+            "seconds": float(seconds),
+            "notes": notes or {},
+        }
+    )
     Record.parse(_text(_rounded(content)), path)
     if queries:
         content["queries"] = write_queries(path, queries).model_dump()
@@ -186,6 +192,11 @@ def _line(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+def recorded(root: Path, experiment: str) -> bool:
+    """Returns whether an experiment has any record."""
+    return any(_folder(root, experiment).glob(_RECORDS))
+
+
 def read_records(root: Path, experiment: str) -> list[Record]:
     """Returns every record of an experiment, sorted by row label and seed.
 
@@ -193,7 +204,7 @@ def read_records(root: Path, experiment: str) -> list[Record]:
         InputError: There is none, or one is unreadable, incomplete, of the wrong type, not finite or misplaced.
     """
     folder = _folder(root, experiment)
-    records = [_read(path, experiment) for path in folder.glob("*/seed*.json")]
+    records = [_read(path, experiment) for path in folder.glob(_RECORDS)]
     if not records:
         raise InputError("no records", where=folder, do=f"make them with `peace sweep {experiment} --local`")
     return sorted(records, key=lambda record: (row_label(record.row), record.seed))
