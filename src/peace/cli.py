@@ -181,7 +181,11 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def table(parsed: argparse.Namespace) -> None:
         from peace.commands import table
 
-        table.run(parsed.experiment, parsed.words, parsed.check)
+        if parsed.all == bool(parsed.experiment):
+            raise InputError(
+                "not one experiment or all of them", expected="`peace table EXPERIMENT` or `peace table --all`"
+            )
+        table.run(parsed.experiment, parsed.words, parsed.check, parsed.dry_run)
 
     def sweep(parsed: argparse.Namespace) -> None:
         from peace.commands import sweep
@@ -194,10 +198,12 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
 
         listing.run(parsed.kind)
 
-    verb = _verb(verbs, "table", "print and write an experiment's tables from its records", table)
-    verb.add_argument("experiment", help="a folder under experiments")
+    verb = _verb(verbs, "table", "print and write an experiment's tables and figure from its records", table)
+    verb.add_argument("experiment", nargs="?", help="a folder under experiments")
+    verb.add_argument("--all", action="store_true", help="every experiment that has a table.yaml")
     _add_words(verb, "such as paths.results=results")
     verb.add_argument("--check", action="store_true", help="compare with what is there; exit 1 if it differs")
+    verb.add_argument("--dry-run", action="store_true", help="say what would be written")
     verb = _verb(verbs, "sweep", "print an experiment's commands, run them, or see how far they are", sweep)
     verb.add_argument("experiment", help="a folder under experiments")
     _add_words(verb, "added to every command")

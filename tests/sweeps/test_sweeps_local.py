@@ -54,7 +54,7 @@ def test_commands_run_after_those_that_they_depend_on(folder: SweepFolder) -> No
 def test_a_failure_stops_only_what_depends_on_it(jobs: int, folder: SweepFolder) -> None:
     tasks = [Task(1, 0, "false", ()), Task(2, 0, "true", ()), Task(3, 1, "touch after_false", (1,)),
              Task(4, 1, "touch after_true", (2,)), Task(5, 2, "touch after_all", (1, 2, 3, 4))]  # fmt: skip
-    with pytest.raises(PeaceError, match="1 of 5 commands failed, 2 that depend .* exit code 1: false") as caught:
+    with pytest.raises(PeaceError, match=r"1 of 5 commands failed, 2 that depend .* exit code 1: false") as caught:
         LocalSweep(folder, tasks, jobs, no_peace).run(tasks)
     assert caught.value.exit_code == 1
     assert states(folder, tasks) == ["failed", "done", "blocked", "done", "blocked"]
