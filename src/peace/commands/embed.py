@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from peace import provenance, seeding
-from peace.commands.pretrain import saved_embedder
 from peace.config import run_directory, zoo_directory
 from peace.embeddings.parts import join, save_part
 from peace.embeddings.table import EmbeddingTable
@@ -26,7 +25,7 @@ from peace.graph.stack import Stack
 from peace.graph.symmetry import sample
 from peace.index.metadata import rank_by_metadata
 from peace.models.loading import chunks, load_stacks
-from peace.models.saving import build_producer, load_producer, save_producer
+from peace.models.saving import build_producer, load_producer, save_producer, saved_embedder
 from peace.registry import arguments
 from peace.zoo.storage import Zoo, last_checkpoints, usable
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,15 +75,3 @@ def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
 
 def _sampler(node: Mapping[str, Any]) -> dict[str, Any]:
     return arguments(ZooData, node, "sampler", "zoo", "augmentations", "steps_per_epoch", "seed", "targets")
-
-
-def saved_embedder(run: Path) -> Path:
-    """Returns where a run's embedder lies.
-
-    Raises:
-        InputError: It was not trained yet.
-    """
-    folder = run / "embedder"
-    if not folder.is_dir():
-        raise InputError("no trained embedder", where=run, do="run `peace pretrain` with the same words first")
-    return folder

@@ -4,7 +4,6 @@ from importlib.util import find_spec
 
 import numpy as np
 from pandas import DataFrame
-from sklearn.decomposition import PCA
 
 from peace import seeding
 from peace.embeddings.table import EmbeddingTable
@@ -42,7 +41,10 @@ def project(table: EmbeddingTable, seed: int = 0) -> tuple[DataFrame, str]:
 
 
 def _points(vectors: np.ndarray, random_state: int) -> tuple[np.ndarray, str]:
+    # Either package takes seconds to import, and most evaluations draw no picture.
     if len(vectors) < _SMALLEST_UMAP or find_spec("umap") is None:
+        from sklearn.decomposition import PCA
+
         return PCA(n_components=2, svd_solver="full").fit_transform(vectors), "pca"
     from umap import UMAP
 

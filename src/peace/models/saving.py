@@ -70,6 +70,18 @@ def load_producer(folder: Path) -> tuple[nn.Module, str]:
     return producer.eval(), expected
 
 
+def saved_embedder(run: Path) -> Path:
+    """Returns where a run's embedder lies.
+
+    Raises:
+        InputError: It was not trained yet.
+    """
+    folder = run / "embedder"
+    if not folder.is_dir():
+        raise InputError("no trained embedder", where=run, do="run `peace pretrain` with the same words first")
+    return folder
+
+
 def producer_hash(producer: nn.Module, config: Mapping[str, Any]) -> str:
     """Returns the sha256 of a producer's config and tensors."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
