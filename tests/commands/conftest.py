@@ -22,7 +22,7 @@ def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     (experiment / "table.yaml").write_text(TABLE)
     with pytest.MonkeyPatch.context() as patch:
         _enter(home, patch)
-        assert main(["sweep", EXPERIMENT, "--local"]) == 0
+        assert main(["sweep", EXPERIMENT, "--local", "-j", "2"]) == 0
     return Home(home)
 
 
