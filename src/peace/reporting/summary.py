@@ -14,7 +14,7 @@ from peace.reporting.spec import BlockSpec, ColumnSpec, RowSpec, TableSpec
 _AGREEMENT = 1e-3
 _TEST = (
     "two-sided paired bootstrap over queries, each seed's apart ({:,} resamples), with Holm's correction for the rows "
-    "of a column. It is about queries, given zoos and encoders; what other ones would change is in the standard deviation."
+    "of a column. It is about queries, given zoos and encoders; what others would change is in the standard deviation."
 )
 _Row = tuple[RowSpec, list[Record]]
 _Comparisons = Mapping[tuple[str, str], Comparison]
