@@ -356,7 +356,7 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "a table of nothing": (always("table"), "not one experiment or all of them"),
     "a table of one and all": (always("table", EXPERIMENT, "--all"), "expected `peace table EXPERIMENT` or `peace ta"),
     "all tables, a damaged record": (lambda home: [*damaged_record(home)[:1], "--all"], "unreadable file in .*seed0"),
-    "the scores of other queries": (other_scores, "the scores are not those of the record's queries in .*seed0.queries"),
+    "the scores of other queries": (other_scores, "not those of the record's queries in .*seed0.queries"),
     "a damaged CSV of points": (damaged_points, "cannot read the points in .*figures/tiny.csv"),
     "a damaged record": (damaged_record, "unreadable file in .*seed0.json"),
     "an unknown list": (always("list", "encoder"), "nothing to list called 'encoder'; did you mean 'encoders'?"),

@@ -1,4 +1,4 @@
-"""Scores of single queries beside a record: exact values, the same bytes everywhere, and refusal of what is not theirs."""
+"""Scores of single queries beside a record: exact values, the same bytes everywhere, nothing taken for them."""
 
 import hashlib
 import json

@@ -124,5 +124,5 @@ def test_a_wrong_record_or_table_of_any_experiment_is_refused(results: Results) 
         results.files(["digits"])
     path.unlink()
     (results.experiments / "fresh" / "table.yaml").write_text("title: [")
-    with pytest.raises(InputError, match="cannot read the table in .*fresh"):
+    with pytest.raises(InputError, match=r"cannot read the table in .*fresh"):
         results.files(["digits"])

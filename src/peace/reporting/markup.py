@@ -16,6 +16,9 @@ _GREEK = {
 _COMPARISON = ("difference", "low", "high", "p", "p_holm")
 _CSV = ("row", "block", "metric", "seeds", "mean", "std", "chance", "low", "high",
         "difference", "difference_low", "difference_high", "p", "p_holm")  # fmt: skip
+_FITTED = (
+    r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # smaller where it is too wide, never larger
+)
 _SIGNS = str.maketrans({"±": r"$\pm$", "−": "$-$"})
 _LATEX = _SIGNS | str.maketrans(
     {
@@ -61,13 +64,13 @@ def _markdown_row(texts: Iterable[str]) -> str:
 
 
 def latex(summary: Summary) -> str:
-    """Returns the table as a LaTeX float for the package booktabs: one tabular a block, remarks below."""
+    """Returns the table as a LaTeX float for the packages booktabs and graphicx: one tabular a block, remarks below."""
     caption = f"{flat(summary.title).rstrip('.')}. {flat(summary.caption)}"
     remarks = [f"{_CELLS}; best in bold, second best underlined.", *map(flat, summary.remarks)]
     return "\n".join(
         [
             f"% Written by `peace table {summary.experiment}` from the records: do not edit.",
-            r"% Needs \usepackage{booktabs}.",
+            r"% Needs \usepackage{booktabs,graphicx}.",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_escaped(caption)}}}",
@@ -82,7 +85,7 @@ def latex(summary: Summary) -> str:
 
 def _latex_lines(block: Block) -> Iterable[str]:
     yield rf"\textbf{{{_escaped(flat(block.title))}}} \\[2pt]"
-    yield rf"\begin{{tabular}}{{l{'r' * len(block.columns)}}}"
+    yield rf"{_FITTED}{{\begin{{tabular}}{{l{'r' * len(block.columns)}}}"
     yield r"\toprule"
     yield _latex_row(map(_escaped, ["", *heads(block)]))
     yield r"\midrule"
@@ -92,7 +95,7 @@ def _latex_lines(block: Block) -> Iterable[str]:
         yield r"\midrule"
         yield _latex_row(map(_escaped, ["Chance", *chance(block)]))
     yield r"\bottomrule"
-    yield r"\end{tabular} \\[6pt]"
+    yield r"\end{tabular}} \\[6pt]"
 
 
 def _latex_cell(cell: Printed) -> str:

@@ -33,7 +33,10 @@ GREY, FRAME = "#444444", "#c8c8c8"
 DPI = 160
 WIDTH = 7.5  # inches, 1200 pixels
 FONT = 9.0
-_FILES = {"pdf.fonttype": 42}  # TrueType: publishers refuse the default, Type 3
+_FILES = {
+    "pdf.fonttype": 42,  # TrueType: publishers refuse the default, Type 3
+    "pdf.compression": 0,  # or the bytes would be those of whichever zlib Python was built with
+}
 
 
 @contextmanager

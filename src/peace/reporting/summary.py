@@ -12,6 +12,10 @@ from peace.reporting.record import Metric, Record, row_label
 from peace.reporting.spec import BlockSpec, ColumnSpec, RowSpec, TableSpec
 
 _AGREEMENT = 1e-3
+_TEST = (
+    "two-sided paired bootstrap over queries, each seed's apart ({:,} resamples), with Holm's correction for the rows "
+    "of a column. It is about queries, given zoos and encoders; what others would change is in the standard deviation."
+)
 _Row = tuple[RowSpec, list[Record]]
 _Comparisons = Mapping[tuple[str, str], Comparison]
 
@@ -155,11 +159,7 @@ def _on_the_baseline(spec: TableSpec, shown: Sequence[_Row], comparisons: _Compa
     yield from (f"Baseline: {row.label}." for row in spec.rows if row.row == spec.baseline)
     if not comparisons:
         return
-    yield (
-        f"▲ better, ▼ worse than the baseline, p < {LEVEL}: two-sided paired bootstrap over queries, "
-        f"each seed's apart ({RESAMPLES:,} resamples), with Holm's correction for the rows of a column. It is about the queries, given zoos "
-        "and encoders; what other ones would change is in the standard deviation over seeds."
-    )
+    yield f"▲ better, ▼ worse than the baseline, p < {LEVEL}: {_TEST.format(RESAMPLES)}"
     compared = {name for name, _ in comparisons}
     if left := [r.label for r, _ in shown if r.row != spec.baseline and row_label(r.row) not in compared]:
         yield f"Not compared, for want of scores of single queries or of common seeds: {', '.join(left)}."
