@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 
 from peace.cli import main
 from peace.config import compose, run_directory
+from peace.errors import PeaceError
 from peace.training.fit import CHECKPOINT
+from peace.training.place import find_place
+from peace.training.together import together
 
 ZOO = [
     "zoo.seeds=2", "zoo.subset_count=3", "zoo.subset_size=3", "zoo.held_out=1", "zoo.epochs=1", "zoo.checkpoints=[1]",
@@ -96,6 +99,24 @@ def test_the_command_trains_on_two_devices_as_on_one(
     # The other number of devices finds the same run, and that it is done.
     assert main(["pretrain", *WORDS, "experiment=one", "trainer.devices=2"]) == 0
     assert "was trained already" in capfd.readouterr().out
+
+
+def test_the_failure_of_another_process_is_the_training_s() -> None:
+    before = dict(os.environ)
+    with (
+        pytest.raises(PeaceError, match="another process of the training ended with exit code 3") as caught,
+        together(find_place(2, 1, {}), "sys:exit", 3),  # type: ignore[arg-type]
+    ):
+        assert os.environ["WORLD_SIZE"] == "2"
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        raise RuntimeError("Connection closed by peer")
+    assert type(caught.value) is PeaceError and dict(os.environ) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
+def test_gpus_that_are_not_there_are_refused(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", *WORDS, "trainer.accelerator=gpu", "trainer.devices=2"]) == 2
+    assert "not as many GPUs as asked for in 'trainer.devices': got 0, expected 2;" in capfd.readouterr().err
 
 
 def test_more_processes_than_models_are_refused(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ import os
 import pickle
 import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,8 @@ class TrainerConfig:
         steps_per_epoch: Steps between two looks at `val`.
         precision: `32-true` or `bf16-mixed`.
         accelerator: `auto`, `cpu` or `gpu`.
-        devices: Processes on each machine, one for each GPU or, on CPU, as many as wanted.
+        devices: Processes on each machine, one for each GPU or, on CPU, as many as wanted. They share each batch, and
+            their number changes results by no more than rounding, unless there is dropout, which each draws for itself.
         num_nodes: Machines.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two logged losses.
@@ -87,16 +89,8 @@ def fit(
     start = _restore(module, checkpoint)
     if start >= config.max_steps:
         return None
-    _check_share(data, config)
-    with stop_requests() as stop, others or nullcontext(), warnings.catch_warnings():
-        # Batches are views of a zoo in memory; worker processes would copy it without being faster.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Every process looks at all of `val` and finds the same.
-        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-        # On a cluster Lightning looks for Slurm even where the processes are not Slurm's.
-        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
-        for part in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(part).setLevel(logging.WARNING)
+    _check_devices(data, config)
+    with stop_requests() as stop, others or nullcontext(), _quiet():
         trainer = L.Trainer(
             max_epochs=-1,
             max_steps=config.max_steps,
@@ -120,7 +114,27 @@ def fit(
         return trainer.strategy.root_device.type
 
 
-def _check_share(data: ZooData, config: TrainerConfig) -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds a block in which Lightning gives no advice that does not apply."""
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Batches are views of a zoo in memory; worker processes would copy it without being faster.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Every process looks at all of `val` and finds the same.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+        # Where Slurm is installed, it is advised to everybody.
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+        yield
+
+
+def _check_devices(data: ZooData, config: TrainerConfig) -> None:
+    on_gpu = config.accelerator == "gpu" or (config.accelerator == "auto" and torch.cuda.is_available())
+    if on_gpu and (found := torch.cuda.device_count()) < config.devices:
+        raise InputError("not as many GPUs as asked for", where="'trainer.devices'", got=found,
+                         expected=config.devices, do="set trainer.accelerator=cpu, or ask Slurm for GPUs by the node, "
+                         "not by the task")  # fmt: skip
     models, processes = len(data.sampler.batch(0)), config.devices * config.num_nodes
     if models < processes:
         raise InputError("a batch has fewer models than there are processes to share it", got=models,
@@ -133,7 +147,8 @@ def _processes(config: TrainerConfig) -> dict[str, object]:
     return {
         "devices": config.devices,
         "num_nodes": config.num_nodes,
-        # A process may have no model of an architecture, so that some parameters get no gradient there.
+        # A process may have no model of an architecture, so that some parameters get no gradient there. It also keeps
+        # the order in which gradients are summed the same from the first step on, which a resumed run relies on.
         "strategy": DDPStrategy(find_unused_parameters=True) if several else "auto",
         "use_distributed_sampler": False,
         "plugins": [LightningEnvironment()],
