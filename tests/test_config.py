@@ -260,6 +260,7 @@ def test_a_run_s_directory_says_experiment_fingerprint_and_seed() -> None:
     [
         ("trainer.num_workers", 9),
         ("trainer.devices", 4),
+        ("trainer.num_nodes", 2),
         ("trainer.accelerator", "gpu"),
         ("trainer.logger", "none"),
         ("trainer.progress", True),

@@ -3,8 +3,11 @@
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import subprocess
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,15 @@ def test_a_stamp_holds_primitives_for_a_record() -> None:
     assert json.loads(json.dumps(stamp)) == stamp
     assert list(stamp) == ["git_commit", "versions", "device"]
     assert stamp["versions"] == provenance.versions()
+
+
+def test_now_is_the_time_in_utc_to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        before, told = time.time(), provenance.now()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert -1 < datetime.fromisoformat(told).timestamp() - before < 5
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told)

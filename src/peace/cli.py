@@ -181,27 +181,42 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def table(parsed: argparse.Namespace) -> None:
         from peace.commands import table
 
-        table.run(parsed.experiment, parsed.words, parsed.check)
+        if parsed.all == bool(parsed.experiment):
+            raise InputError(
+                "not one experiment or all of them", expected="`peace table EXPERIMENT` or `peace table --all`"
+            )
+        table.run(parsed.experiment, parsed.words, parsed.check, parsed.dry_run)
 
     def sweep(parsed: argparse.Namespace) -> None:
         from peace.commands import sweep
 
-        sweep.run(parsed.experiment, parsed.words, parsed.seeds, parsed.local, main)
+        ask = sweep.Ask(parsed.local, parsed.submit, parsed.status, parsed.resubmit, parsed.jobs, parsed.throttle)
+        sweep.run(parsed.experiment, parsed.words, parsed.seeds, ask, main)
 
     def names(parsed: argparse.Namespace) -> None:
         from peace.commands import list as listing
 
         listing.run(parsed.kind)
 
-    verb = _verb(verbs, "table", "print and write an experiment's tables from its records", table)
-    verb.add_argument("experiment", help="a folder under experiments")
+    verb = _verb(verbs, "table", "print and write an experiment's tables and figure from its records", table)
+    verb.add_argument("experiment", nargs="?", help="a folder under experiments")
+    verb.add_argument("--all", action="store_true", help="every experiment that has a table.yaml")
     _add_words(verb, "such as paths.results=results")
     verb.add_argument("--check", action="store_true", help="compare with what is there; exit 1 if it differs")
-    verb = _verb(verbs, "sweep", "print an experiment's commands, or run them here", sweep)
+    verb.add_argument("--dry-run", action="store_true", help="say what would be written")
+    verb = _verb(verbs, "sweep", "print an experiment's commands, run them, or see how far they are", sweep)
     verb.add_argument("experiment", help="a folder under experiments")
     _add_words(verb, "added to every command")
     verb.add_argument("--seeds", type=int, nargs="+", help="instead of the experiment's own")
-    verb.add_argument("--local", action="store_true", help="run the commands here, one after the other")
+    verb.add_argument("--local", action="store_true", help="run the commands here")
+    verb.add_argument("-j", "--jobs", type=int, default=1, help="with --local: how many at a time (default: 1)")
+    verb.add_argument("--submit", action="store_true", help="send the commands to Slurm")
+    verb.add_argument("--throttle", type=int, help="with --submit: how many tasks of an array run at a time")
+    verb.add_argument("--status", action="store_true", help="print how far each command is")
+    verb.add_argument(
+        "--resubmit", choices=["failed", "missing"],
+        help="run again what failed, or all that is not done: in Slurm, or here with --local",
+    )  # fmt: skip
     verb = _verb(verbs, "list", "print what can be named in a config", names)
     verb.add_argument("kind", help="encoders, aggregators, augmentations, losses, baselines, datasets, zoos or tasks")
 

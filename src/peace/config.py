@@ -236,7 +236,16 @@ def run_directory(config: Mapping[str, Any]) -> Path:
     identity = {key: config[key] for key in _IDENTITY["trained" if trained else "baseline"]}
     identity["producer"] = config["producer"]
     if trained:
-        ignored = {"accelerator", "devices", "num_workers", "logger", "progress", "checkpoint_every", "log_every"}
+        ignored = {
+            "accelerator",
+            "devices",
+            "num_nodes",
+            "num_workers",
+            "logger",
+            "progress",
+            "checkpoint_every",
+            "log_every",
+        }
         identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ignored}
     identity = json.loads(json.dumps(identity))
     if identity["zoo"].get("seed") == seed:

@@ -4,6 +4,7 @@ import hashlib
 import platform
 import subprocess
 import time
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def file_hash(path: str | Path) -> str:
 def seconds_since_start() -> float:
     """Returns the seconds since this module was first imported, about the age of the process."""
     return time.monotonic() - _STARTED
+
+
+def now() -> str:
+    """Returns the date and time in UTC to the second, as `2026-01-31T23:59:59Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def stamp(kind: str = "cpu") -> dict[str, object]:

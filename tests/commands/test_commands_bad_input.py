@@ -222,6 +222,18 @@ def damaged_record(home: Home) -> list[str]:
     return ["table", EXPERIMENT]
 
 
+def other_scores(home: Home) -> list[str]:
+    folder = Path("results", "records", EXPERIMENT)
+    shutil.copy(folder / "flat" / "seed0.queries.safetensors", folder / "peace" / "seed0.queries.safetensors")
+    return ["table", EXPERIMENT, "--check"]
+
+
+def damaged_points(home: Home) -> list[str]:
+    Path("results", "figures").mkdir()
+    Path("results", "figures", f"{EXPERIMENT}.csv").write_bytes(b"")
+    return ["table", "--all"]
+
+
 def damaged_data_set(home: Home) -> list[str]:
     Path("data", "images").mkdir(parents=True)
     np.savez("data/images/mine.npz", x_train=np.zeros((2, 8, 8), dtype=np.uint8))
@@ -341,6 +353,11 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "a check without records": (
         always("table", EXPERIMENT, "--check", "paths.results=elsewhere"), "no records in elsewhere"
     ),
+    "a table of nothing": (always("table"), "not one experiment or all of them"),
+    "a table of one and all": (always("table", EXPERIMENT, "--all"), "expected `peace table EXPERIMENT` or `peace ta"),
+    "all tables, a damaged record": (lambda home: [*damaged_record(home)[:1], "--all"], "unreadable file in .*seed0"),
+    "the scores of other queries": (other_scores, "the scores are not those of the record's queries in .*seed0.queries"),
+    "a damaged CSV of points": (damaged_points, "cannot read the points in .*figures/tiny.csv"),
     "a damaged record": (damaged_record, "unreadable file in .*seed0.json"),
     "an unknown list": (always("list", "encoder"), "nothing to list called 'encoder'; did you mean 'encoders'?"),
     "a misspelt key of a sweep": (

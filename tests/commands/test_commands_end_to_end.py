@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,10 @@ import torch
 from commands_home import EXPERIMENT, METHODS, SWEEP, Home, Peace, snapshot, verb
 from safetensors.torch import load_file, save_file
 
-from peace.commands.sweep import manifest
 from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
 from peace.reporting.record import Record, read_records
+from peace.sweeps.spec import manifest
 from peace.zoo.storage import Zoo
 
 STORED = ("embeddings", "copies", "ranking")
@@ -144,7 +145,7 @@ def test_the_table_is_what_the_records_say(copied: Home, peace: Peace) -> None:
     assert sorted(before) == [f"{EXPERIMENT}.{suffix}" for suffix in ("csv", "md", "tex")]
     percent = f"{100 * records(copied)['peace'].metrics['seen/precision@5'].value:.1f}"
     assert f"| peace | {percent}" in (tables / f"{EXPERIMENT}.md").read_text().replace("**", "")
-    assert peace("table", EXPERIMENT, "--check") == (0, f"the tables of {EXPERIMENT} are what the records say\n", "")
+    assert peace("table", EXPERIMENT, "--check") == (0, "4 files are what the records and points say\n", "")
 
     (tables / f"{EXPERIMENT}.md").write_text("99.9 everywhere\n")
     finished = peace("table", EXPERIMENT, "--check")
@@ -157,30 +158,83 @@ def test_the_table_is_what_the_records_say(copied: Home, peace: Peace) -> None:
     assert snapshot(tables) == before
 
 
+def test_rows_are_compared_with_the_baseline_by_their_queries(home: Home) -> None:
+    table = pd.read_csv(home.folder / "results" / "tables" / f"{EXPERIMENT}.csv", index_col="row")
+    assert sorted(table.index[table["p"].notna()]) == sorted(set(METHODS) - {"flat"})
+    assert (table["p_holm"].dropna() >= table["p"].dropna()).all()
+    folder = home.folder / "results" / "records" / EXPERIMENT
+    for method, row in table.drop(index="flat").iterrows():
+        ours, theirs = (load_file(folder / name / "seed0.queries.safetensors") for name in (method, "flat"))
+        each = (ours["seen/precision@5"] - theirs["seen/precision@5"]).double()
+        assert row["difference"] == pytest.approx(each.mean().item(), abs=1e-6)
+        assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+
+
+def test_all_tables_and_the_page_that_lists_them(copied: Home, peace: Peace) -> None:
+    results = copied.folder / "results"
+    shutil.copytree(copied.folder / "experiments" / EXPERIMENT, copied.folder / "experiments" / "later")
+    before = snapshot(results)
+    dry = peace("table", "--all", "--dry-run")
+    assert dry.code == 0 and f"would write results/tables/{EXPERIMENT}.tex\n" in dry.out and "later" not in dry.out
+    assert snapshot(results) == before
+
+    written = peace("table", "--all")
+    assert written.code == 0
+    assert written.out.startswith(f"later: no records yet\n{EXPERIMENT}: complete: 6 of 6 records\nwritten: results/")
+    page = (results / "README.md").read_text().splitlines()
+    assert page[-2].startswith("| [later](../experiments/later/README.md) | A small table |")
+    (day,) = {record.date[:10] for record in records(copied).values()}
+    assert f"| `peace sweep {EXPERIMENT} --local` | complete: 6 of 6 records | {day} |" in page[-1]
+
+    assert peace("table", "--all", "--check") == (0, "4 files are what the records and points say\n", "")
+    (results / "tables" / f"{EXPERIMENT}.csv").unlink()
+    (results / "README.md").write_text("none")
+    (results / "tables" / "gone.md").touch()
+    finished = peace("table", "--all", "--check")
+    assert finished.code == 1 and finished.err == (
+        f"peace: not what records and points say: results/tables/{EXPERIMENT}.csv, results/README.md; "
+        "made by no experiment: results/tables/gone.md; run `peace table --all`\n"
+    )
+
+
 @pytest.mark.slow
 def test_the_figure_stands_beside_the_csv_of_its_points(copied: Home, peace: Peace) -> None:
     for method, words in (("peace", ()), ("flat", ("producer=flat",))):
         assert peace(*verb("evaluate", f"row.method={method}", "evaluate.points=[0]", *words)).code == 0
-    assert f"picture: results/figures/{EXPERIMENT}.png" in peace("table", EXPERIMENT).out
-    points = pd.read_csv(copied.folder / "results" / "figures" / f"{EXPERIMENT}.csv")
+    figures = copied.folder / "results" / "figures"
+    told = peace("table", EXPERIMENT).out
+    assert all(f"written: results/figures/{EXPERIMENT}.{form}\n" in told for form in ("csv", "png", "pdf"))
+    points = pd.read_csv(figures / f"{EXPERIMENT}.csv")
     panels = points.groupby("panel")["id"].nunique()
     assert [name.partition(",")[0] for name in panels.index] == ["flat", "peace"] and set(panels) == {32}
-    assert (copied.folder / "results" / "figures" / f"{EXPERIMENT}.png").stat().st_size > 10_000
+    assert (figures / f"{EXPERIMENT}.png").stat().st_size > 10_000
+
+    # Once the run is gone, its points here draw the same picture again, and a changed picture is found.
+    before = snapshot(figures)
+    shutil.rmtree(copied.folder / "runs")
+    (figures / f"{EXPERIMENT}.pdf").write_bytes(b"%PDF")
+    finished = peace("table", "--all", "--check")
+    assert finished.code == 1 and finished.err.startswith(
+        f"peace: not what records and points say: results/figures/{EXPERIMENT}.pdf; run"
+    )
+    assert peace("table", "--all").code == 0 and snapshot(figures) == before
 
 
 def _lines(seed: int) -> list[str]:
     """The experiment's commands, less those of most baselines, which differ in a word."""
     left_out = tuple(f"row.method={name} " for name in METHODS[2:-1])
-    return [line for line in manifest(EXPERIMENT, [seed], ()) if not any(word in line for word in left_out)]
+    lines = [task.line for task in manifest(EXPERIMENT, [seed])]
+    return [line for line in lines if not any(word in line for word in left_out)]
 
 
 def test_a_second_call_changes_nothing(copied: Home, peace: Peace) -> None:
     def stable() -> tuple[object, ...]:
         tables = [EmbeddingTable.load(copied.run() / f"{name}.safetensors") for name in ("embeddings", "copies")]
         ranking = Ranking.load(copied.run("metadata") / "ranking.safetensors")
-        told = [record.model_dump(exclude={"seconds"}) for record in records(copied).values()]
+        told = [record.model_dump(exclude={"seconds", "date", "device"}) for record in records(copied).values()]
         index = json.loads((copied.run() / "index" / "index.json").read_text())
-        return [(table.hash, table.provenance) for table in tables], ranking.order.tolist(), told, index
+        made = [(table.hash, {**table.provenance, "device": ""}) for table in tables]
+        return made, ranking.order.tolist(), told, index
 
     # Files that say how long something took, and those whose metadata safetensors writes in any order.
     compared_above = ("seed0.json", "embedder.json", *(f"{name}.safetensors" for name in STORED))
@@ -213,15 +267,18 @@ def test_a_sweep_prints_its_lines_with_words_added(home: Home, peace: Peace) -> 
     assert {shlex.split(line)[-1] for line in lines} == {"paths.results=a b"}
 
 
-def test_a_sweep_stops_at_the_first_command_that_fails(copied: Home, peace: Peace) -> None:
+def test_a_sweep_does_not_run_what_depends_on_a_failed_command(copied: Home, peace: Peace) -> None:
     spec = copied.folder / "experiments" / EXPERIMENT / "sweep.yaml"
     steps = ["{command: peace list encoders, once: experiment}", "{command: peace list nothing, once: experiment}",
              "{command: touch reached, once: experiment}"]  # fmt: skip
     spec.write_text(f"seeds: [0]\nsteps: [{', '.join(steps)}]\n")
     finished = peace("sweep", EXPERIMENT, "--local")
     assert finished.code == 2
-    assert finished.err.splitlines()[-1] == "peace: command 2 of 3 ended with exit code 2: peace list nothing"
-    assert "layer_gnn" in finished.out and not (copied.folder / "reached").exists()
+    assert finished.err.splitlines()[-1] == (
+        "peace: 1 of 3 commands failed, 1 that depend on such were not run; "
+        "the first ended with exit code 2: peace list nothing"
+    )
+    assert not (copied.folder / "reached").exists()
 
 
 def test_axes_of_any_name_reach_the_record(copied: Home, peace: Peace) -> None:

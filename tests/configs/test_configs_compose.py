@@ -14,7 +14,6 @@ from peace.cli import main
 from peace.commands.embed import EmbedConfig
 from peace.commands.evaluate import EvaluateConfig
 from peace.commands.pretrain import build_augmentations
-from peace.commands.sweep import manifest
 from peace.config import compose, folder
 from peace.encoders import ENCODERS
 from peace.graph.reading import Reading
@@ -23,6 +22,7 @@ from peace.losses import LOSSES
 from peace.models.baselines import BASELINES
 from peace.models.embedder import HeadConfig, RegressionConfig
 from peace.registry import Registry, arguments
+from peace.sweeps.spec import manifest
 from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig
 from peace.training.module import OptimizerConfig
@@ -153,7 +153,7 @@ def test_every_recipe_is_one_that_can_be_trained(group: str, choice: str) -> Non
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_command_of_an_experiment_is_one_that_can_run(experiment: str, empty_place: Path) -> None:
-    lines = [shlex.split(line) for line in manifest(experiment, [0], ())]
+    lines = [shlex.split(task.line) for task in manifest(experiment, [0])]
     ours = [line[1:] for line in lines if line[0] == "peace"]
     assert ours or lines
     for line in ours:

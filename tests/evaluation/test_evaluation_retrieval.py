@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
@@ -60,9 +60,9 @@ def test_values_by_hand() -> None:
     assert scores["precision@1"].chance == pytest.approx(3 / 5)
     assert scores["precision@10"].chance == pytest.approx(3 / 10)
     assert scores["recall@3"].chance == pytest.approx(3 / 5)
-    assert scores["map@r"] == Score(
-        scores["map@r"].value, scores["map@r"].chance, *[scores["map@r"].value] * 2, queries=1
-    )
+    value = scores["map@r"].value
+    assert scores["map@r"] == Score(value, scores["map@r"].chance, value, value, queries=1, each=Series([value]))
+    assert scores["map@r"].each.to_dict() == {"q": value}
 
 
 def test_the_names_are_those_of_the_default_cut_offs() -> None:
@@ -90,6 +90,7 @@ def test_galleries_of_different_sizes_agree_with_a_plain_loop() -> None:
         expected["chance"].append(relevant / len(hits))
     scores = retrieve(table, queries)
     for name in ("precision@5", "map@r", "mrr"):
+        assert scores[name].each.to_dict() == pytest.approx(dict(zip(queries.rows["id"], expected[name], strict=True)))
         assert scores[name].value == pytest.approx(np.mean(expected[name])), name
         assert scores[name].low <= scores[name].value <= scores[name].high
         assert scores[name].queries == 12

@@ -16,10 +16,12 @@ PROVENANCE = {
     "device": "cpu x86_64, 1 threads",
     "zoo": "fedcba98",
     "config": "aaaabbbbcccc",
+    "date": "2026-01-31T23:59:59Z",
 }
 EXPECTED = """{
   "config": "aaaabbbbcccc",
   "counts": {"models": 90, "queries": 30},
+  "date": "2026-01-31T23:59:59Z",
   "device": "cpu x86_64, 1 threads",
   "experiment": "digits",
   "git_commit": "0123abcd",

@@ -12,7 +12,7 @@ from peace.reporting.printing import number
 from peace.reporting.record import Metric, Record, read_records, write_record
 from peace.reporting.spec import TableSpec
 from peace.reporting.summary import summarise
-from peace.reporting.table import check_table, render, write_table
+from peace.reporting.table import make_table, render
 
 PROVENANCE = {"git_commit": "0123abcd", "versions": {"python": "3.12.1"}, "device": "cpu", "zoo": "f", "config": "c"}
 SPEC = {
@@ -110,7 +110,7 @@ LATEX = r"""% Written by `peace table digits` from the records: do not edit.
 \textbf{Seen tasks} \\[2pt]
 \begin{tabular}{lrr}
 \toprule
-& P@5 (\%) & τ \\
+& P@5 (\%) & $\tau$ \\
 \midrule
 PEACE (network\_gnn) & \textbf{92.0} $\pm$ 2.0 [90.0, 94.0] & \textbf{0.500} $\pm$ 0.000 \\
 {[}s\textbar{}t{]} 50\%$^\dagger$ & \underline{70.0} [65.0, 75.0] & -- \\
@@ -134,17 +134,17 @@ second best underlined. \\ Baseline: Flat. \\ $^\dagger$ Fewer than the 3 seeds 
 Records that this table does not list: extra (2). \par}
 \end{table}
 """.replace("@\n", "")
-CSV = """row,block,metric,seeds,mean,std,chance,low,high
-peace,Seen tasks,seen/p,3,0.92,0.02,0.1,0.9,0.94
-peace,Seen tasks,seen/tau,3,0.5,0.0,0.0,,
-statistics,Seen tasks,seen/p,1,0.7,,0.1,0.65,0.75
-flat,Seen tasks,seen/p,2,0.55,0.0707107,0.1,,
-flat,Seen tasks,seen/tau,2,-0.3,0.0707107,0.0,,
-peace,Cost,cost/s,3,0.002,0.0,,,
-peace,Cost,cost/n,3,1000.0,0.0,,,
-statistics,Cost,cost/s,1,0.0001234,,,,
-flat,Cost,cost/s,2,1e-05,0.0,,,
-flat,Cost,cost/n,2,1000.0,0.0,,,
+CSV = """row,block,metric,seeds,mean,std,chance,low,high,difference,difference_low,difference_high,p,p_holm
+peace,Seen tasks,seen/p,3,0.92,0.02,0.1,0.9,0.94,,,,,
+peace,Seen tasks,seen/tau,3,0.5,0.0,0.0,,,,,,,
+statistics,Seen tasks,seen/p,1,0.7,,0.1,0.65,0.75,,,,,
+flat,Seen tasks,seen/p,2,0.55,0.0707107,0.1,,,,,,,
+flat,Seen tasks,seen/tau,2,-0.3,0.0707107,0.0,,,,,,,
+peace,Cost,cost/s,3,0.002,0.0,,,,,,,,
+peace,Cost,cost/n,3,1000.0,0.0,,,,,,,,
+statistics,Cost,cost/s,1,0.0001234,,,,,,,,,
+flat,Cost,cost/s,2,1e-05,0.0,,,,,,,,
+flat,Cost,cost/n,2,1000.0,0.0,,,,,,,,
 """
 
 
@@ -162,12 +162,12 @@ def one_column(**changes: object) -> dict:
 
 
 @pytest.fixture
-def laid_out(tmp_path: Path) -> tuple[Path, Path, Path]:
-    experiments, records, out = tmp_path / "experiments", tmp_path / "records", tmp_path / "tables"
+def laid_out(tmp_path: Path) -> tuple[Path, Path]:
+    experiments, records = tmp_path / "experiments", tmp_path / "records"
     (experiments / "digits").mkdir(parents=True)
     (experiments / "digits" / "table.yaml").write_text(yaml.safe_dump(SPEC))
     write_results(records, RESULTS)
-    return experiments, records, out
+    return experiments, records
 
 
 @pytest.mark.parametrize(("form", "expected"), [("markdown", MARKDOWN), ("latex", LATEX), ("csv", CSV)])
@@ -177,18 +177,13 @@ def test_text_is_exact_whatever_the_order_of_records(tmp_path: Path, form: str, 
     assert getattr(render(SPEC, records[::-1]), form) == expected
 
 
-def test_files_are_byte_identical_twice_and_checked(laid_out: tuple[Path, Path, Path]) -> None:
-    experiments, records, out = laid_out
-    paths = [out / f"digits.{suffix}" for suffix in ("md", "tex", "csv")]
-    assert check_table("digits", experiments, records, out) == paths
-    rendered = write_table("digits", experiments, records, out)
-    first = [path.read_bytes() for path in paths]
-    assert first == [text.encode() for text in (rendered.markdown, rendered.latex, rendered.csv)]
-    assert check_table("digits", experiments, records, out) == []
-    write_table("digits", experiments, records, out)
-    assert [path.read_bytes() for path in paths] == first
-    paths[1].write_bytes(first[1].replace(b"92.0", b"93.0"))
-    assert check_table("digits", experiments, records, out) == [paths[1]]
+def test_the_files_of_a_table_are_its_three_forms(laid_out: tuple[Path, Path]) -> None:
+    files = make_table("digits", *laid_out).files("digits", Path("tables"))
+    assert files == {
+        Path("tables/digits.md"): MARKDOWN.encode(),
+        Path("tables/digits.tex"): LATEX.encode(),
+        Path("tables/digits.csv"): CSV.encode(),
+    }
 
 
 def test_chance_that_differs_between_rows_is_refused(tmp_path: Path) -> None:
@@ -282,22 +277,21 @@ def broken(change: Callable[[dict], object]) -> str:
         ("", "wrong content in .*got None, expected a valid dictionary"),
     ],
 )
-def test_bad_specs_are_refused_by_name(laid_out: tuple[Path, Path, Path], text: str | bytes, message: str) -> None:
-    experiments, records, out = laid_out
+def test_bad_specs_are_refused_by_name(laid_out: tuple[Path, Path], text: str | bytes, message: str) -> None:
+    experiments, records = laid_out
     path = experiments / "digits" / "table.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(InputError, match=message) as caught:
-        write_table("digits", experiments, records, out)
+        make_table("digits", experiments, records)
     assert str(path) in str(caught.value)
-    assert not out.exists()
 
 
-def test_missing_spec_and_missing_records(laid_out: tuple[Path, Path, Path]) -> None:
-    experiments, records, out = laid_out
+def test_missing_spec_and_missing_records(laid_out: tuple[Path, Path]) -> None:
+    experiments, records = laid_out
     with pytest.raises(InputError, match=r"no table\.yaml in .*letters"):
-        write_table("letters", experiments, records, out)
+        make_table("letters", experiments, records)
     with pytest.raises(InputError, match="peace sweep digits --local"):
-        write_table("digits", experiments, out / "none", out)
+        make_table("digits", experiments, records / "none")
     with pytest.raises(InputError, match="no records to make a table from"):
         render(SPEC, [])
 

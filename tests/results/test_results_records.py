@@ -1,27 +1,30 @@
-"""What is committed under `results`: every record is valid, and every table is what the records say, byte for byte."""
+"""What is committed under `results`: every record is valid, and everything else follows from them, byte for byte."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from peace.reporting.record import read_records
-from peace.reporting.table import check_table
+from peace.cli import main
+from peace.reporting.record import read_records, read_scores
+from peace.reporting.results import Results
 
 ROOT = Path(__file__).parents[2]
-RECORDS, TABLES, EXPERIMENTS = ROOT / "results" / "records", ROOT / "results" / "tables", ROOT / "experiments"
+RECORDS, EXPERIMENTS = ROOT / "results" / "records", ROOT / "experiments"
 
 # `scratch` is where runs outside any experiment write; it is not committed.
 PATHS = {path for path in RECORDS.glob("*/*/seed*.json") if path.relative_to(RECORDS).parts[0] != "scratch"}
 RECORDED = sorted({path.relative_to(RECORDS).parts[0] for path in PATHS})
-TABLED = [name for name in RECORDED if (EXPERIMENTS / name / "table.yaml").is_file()]
 
 pytestmark = pytest.mark.skipif(not RECORDED, reason="results/records holds no record yet")
 
 
 def test_nothing_else_lies_among_the_records() -> None:
+    named = {path: json.loads(path.read_bytes()).get("queries") for path in PATHS}
+    scores = {path.parent / told["file"] for path, told in named.items() if told}
     files = {path for path in RECORDS.rglob("*") if path.is_file() and not path.name.startswith(".")}
-    assert {path for path in files if path.relative_to(RECORDS).parts[0] != "scratch"} == PATHS
+    assert {path for path in files if path.relative_to(RECORDS).parts[0] != "scratch"} == PATHS | scores
 
 
 @pytest.mark.parametrize("experiment", RECORDED)
@@ -32,8 +35,17 @@ def test_every_record_is_valid_and_small(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", RECORDED)
+def test_the_scores_of_single_queries_are_those_of_their_record_and_small(experiment: str) -> None:
+    for record in read_records(RECORDS, experiment):
+        if scores := read_scores(RECORDS, record):
+            counted = {int(each.numel()) for each in scores.values.values()}
+            assert counted <= {count for name, count in record.counts.items() if name.startswith("queries")}
+    assert all(path.stat().st_size < 50_000 for path in RECORDS.glob(f"{experiment}/*/*.safetensors"))
+
+
+@pytest.mark.parametrize("experiment", RECORDED)
 def test_every_record_belongs_to_an_experiment(experiment: str) -> None:
-    assert experiment in TABLED
+    assert (EXPERIMENTS / experiment / "table.yaml").is_file()
 
 
 @pytest.mark.parametrize("experiment", RECORDED)
@@ -44,13 +56,24 @@ def test_rows_of_one_seed_were_scored_on_one_zoo_by_one_commit(experiment: str) 
     assert {seed: zoos for seed, zoos in seeds.items() if len(zoos) > 1} == {}
 
 
-@pytest.mark.parametrize("experiment", TABLED)
-def test_every_table_is_what_the_records_say(experiment: str) -> None:
-    assert check_table(experiment, EXPERIMENTS, RECORDS, TABLES) == []
+def test_tables_figures_and_the_page_are_what_records_and_points_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("PEACE_HOME", raising=False)
+    code = main(["table", "--all", "--check"])
+    told = capsys.readouterr()
+    assert (code, told.err) == (0, "")
+    assert re.fullmatch(r"\d+ files are what the records and points say\n", told.out)
 
 
-def test_every_table_has_records() -> None:
-    assert sorted({path.stem for path in TABLES.iterdir() if not path.name.startswith(".")}) == TABLED
+def test_every_experiment_with_records_is_checked_in_every_form() -> None:
+    results = Results(ROOT / "results", EXPERIMENTS)
+    compared = {path.relative_to(ROOT / "results").as_posix() for path in results.files(results.names())}
+    tables = {f"tables/{name}.{form}" for name in RECORDED for form in ("md", "tex", "csv")}
+    drawn = [path.stem for path in (ROOT / "results" / "figures").glob("*.csv")]
+    figures = {f"figures/{name}.{form}" for name in drawn for form in ("csv", "png", "pdf")}
+    assert "demo" in drawn and compared == {"README.md"} | tables | figures
 
 
 @pytest.mark.parametrize("experiment", RECORDED)

@@ -149,13 +149,29 @@ def test_an_unknown_target_is_refused(make_data: Make, name: str) -> None:
 
 
 def test_the_loader_goes_on_where_training_stands(make_data: Make) -> None:
-    stand = SimpleNamespace(global_step=5)
+    stand = SimpleNamespace(global_step=5, global_rank=0, world_size=1)
     data = make_data()
     data.trainer = stand  # type: ignore[assignment]
     loader = data.train_dataloader()
     shown = list(loader)
     assert len(loader) == 4 and len(shown) == 3
     assert all(same(views, data.views(step)) for step, views in zip((5, 6, 7), shown, strict=True))
+
+
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_shares_hold_each_pair_once(world: int, make_data: Make, zoo: Zoo) -> None:
+    data = make_data(targets=["test_accuracy"], augmentations=[NearDuplicate()])
+    for views in map(data.views, range(3)):
+        shares = [views.share(rank, world) for rank in range(world)]
+        whole = torch.stack(views.split(torch.tensor(recognised(zoo, views.pairs))), dim=1)
+        for rank, share in enumerate(shares):
+            assert share.total == len(whole) == 6 and all(len(stack) for stack in share.pairs)
+            rows = share.split(torch.tensor(recognised(zoo, share.pairs)))
+            assert torch.equal(torch.stack(rows, dim=1), whole[rank::world])
+            targets, expected = (torch.stack(one.split(one.targets), dim=1) for one in (share, views))
+            assert torch.equal(targets, expected[rank::world])
+        assert {len(share.pairs) for share in shares} <= {1, 2}
+    assert views.share(0, 1) is views and views.total is None
 
 
 @pytest.mark.parametrize(("at", "steps"), [(0, [0, 1, 2, 3]), (3, [3]), (4, [4, 5, 6, 7]), (10, [10, 11])])

@@ -1,7 +1,11 @@
-"""`peace embed`: one vector (or one ranking) for every model of a zoo, and for permuted and rescaled copies of them."""
+"""`peace embed`: one vector (or one ranking) for every model of a zoo, and for permuted and rescaled copies of them.
 
+A large zoo may be embedded in parts, `embed.shard=1/4` to `4/4`, on as many machines, and joined with `embed.merge=4`.
+"""
+
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +18,7 @@ from tqdm import tqdm
 
 from peace import provenance, seeding
 from peace.config import run_directory, zoo_directory
+from peace.embeddings.parts import join, save_part
 from peace.embeddings.table import EmbeddingTable
 from peace.errors import InputError
 from peace.graph.stack import Stack
@@ -37,11 +42,28 @@ class EmbedConfig:
         checkpoints: `last`, each run once by its last checkpoint, or `all`.
         batch_size: Models in one forward pass.
         copies_log_scale: Standard deviation of the logarithm of the copies' positive scales.
+        shard: `k/n`, only the k-th of n parts of the zoo, into a file of its own; null for all of it.
+        merge: n, join the vectors of n parts; null to make them.
     """
 
     checkpoints: Literal["last", "all"] = "last"
     batch_size: PositiveInt = 256
     copies_log_scale: NonNegativeFloat = 1.0
+    shard: str | None = None
+    merge: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a shard that is none."""
+        number, total = self.part
+        if not 1 <= number <= total or (self.shard and self.merge):
+            raise InputError("not a part of a zoo", where="'embed.shard'", got=self.shard,
+                             expected="k/n with k from 1 to n, and embed.merge=null")  # fmt: skip
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Number of the part to embed, from 1, and how many there are."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
@@ -59,12 +81,16 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     rows = last_checkpoints(rows) if chosen.checkpoints == "last" else rows
     if rows.empty:
         raise InputError("no model of the zoo is usable", where=zoo.folder, got="all diverged", do="train another zoo")
+    if missing is not None and chosen.shard:
+        print("a ranking by metadata is not made in parts: it is made where they are joined")
+        return
     if missing is not None:
         labels = rows[_LABELS].reset_index(drop=True)
         rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
     else:
         _embed(zoo, rows, config, chosen, where)
-    print(f"{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
+    part = f"part {chosen.shard} of " if chosen.shard else ""
+    print(f"{part}{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
 
 
 def _missing(node: Mapping[str, Any]) -> float:
@@ -74,33 +100,60 @@ def _missing(node: Mapping[str, Any]) -> float:
 
 
 def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> None:
-    stacks, rows = load_stacks(zoo, rows)
-    producer, identity = _producer(config, stacks, where)
-    spent = {"producer": config["producer"]["name"], "embedder": identity, "zoo": zoo.hash, **provenance.stamp()}
-    labels = rows[[*_LABELS, "architecture_config"]]
-    for file, models in ((TABLE, stacks), (COPIES, _copies(stacks, config["seed"], chosen.copies_log_scale))):
-        vectors = embed(producer, models, chosen.batch_size)
-        EmbeddingTable.of(vectors, labels, spent).save(where / file)
+    labels = pd.concat(zoo.by_architecture(rows), ignore_index=True)[[*_LABELS, "architecture_config"]]
+    about = {"zoo": zoo.hash, "producer": config["producer"], "checkpoints": chosen.checkpoints,
+             "batch_size": chosen.batch_size, "copies_log_scale": chosen.copies_log_scale}  # fmt: skip
+    producer, identity = _producer(config, zoo, rows, where, save=chosen.shard is None)
+    if config["producer"]["name"] == "trained":
+        about["embedder"] = identity
+    if chosen.merge:
+        vectors, copies = join([_part(where, number, chosen.merge) for number in range(1, chosen.merge + 1)], about)
+    else:
+        vectors, copies = _vectors(zoo, rows, config["seed"], producer, chosen)
+    if chosen.shard:
+        save_part(_part(where, *chosen.part), vectors, copies, about)
+        return
+    spent = {**about, "producer": config["producer"]["name"], "embedder": identity, **provenance.stamp()}
+    for file, found in ((TABLE, vectors), (COPIES, copies)):
+        EmbeddingTable.of(found, labels, spent).save(where / file)
 
 
-def embed(producer: nn.Module, stacks: Sequence[Stack], batch_size: int) -> Tensor:
-    """Returns vectors of all models, stack after stack, at most so many in one forward pass. Shape: [G, D]."""
-    parts = tqdm(list(chunks(stacks, batch_size)), desc="embed", unit=" batches", disable=None)
-    with torch.no_grad():
-        return torch.cat([producer.embed([part]) for part in parts])
+def _part(where: Path, number: int, total: int) -> Path:
+    return where / "parts" / f"{number}_of_{total}.safetensors"
 
 
-def _producer(config: Mapping[str, Any], stacks: Sequence[Stack], where: Path) -> tuple[nn.Module, str]:
-    """The run's trained embedder, or its baseline fitted on these models and saved."""
+def _vectors(
+    zoo: Zoo, rows: pd.DataFrame, seed: int, producer: nn.Module, chosen: EmbedConfig
+) -> tuple[Tensor, Tensor]:
+    """Vectors of the shard's models and of moved copies of them; never more than one batch is in memory."""
+    batches = list(enumerate(chunks(zoo, rows, chosen.batch_size)))
+    number, total = chosen.part
+    mine = batches[len(batches) * (number - 1) // total : len(batches) * number // total]
+    if not mine:
+        raise InputError("the part is empty", where="'embed.shard'", got=f"{len(batches)} batches in {total} parts",
+                         do="ask for fewer parts, or lower embed.batch_size")  # fmt: skip
+    vectors, copies = [], []
+    for place, batch in tqdm(mine, desc="embed", unit=" batches", disable=None):
+        (stack,), _ = load_stacks(zoo, batch)
+        moved = _moved(stack, seeding.generator(seed, "copies", place), chosen.copies_log_scale)
+        with torch.no_grad():
+            vectors.append(producer.embed([stack]))
+            copies.append(producer.embed([moved]))
+    return torch.cat(vectors), torch.cat(copies)
+
+
+def _producer(
+    config: Mapping[str, Any], zoo: Zoo, rows: pd.DataFrame, where: Path, save: bool
+) -> tuple[nn.Module, str]:
+    """The run's trained embedder, or its baseline fitted on these models and, where asked for, saved."""
     if config["producer"]["name"] == "trained":
         return load_producer(saved_embedder(where))
     baseline = build_producer(config)
-    baseline.fit(stacks)
-    return baseline, save_producer(where / "embedder", baseline, config, provenance.stamp())
+    baseline.fit(load_stacks(zoo, rows)[0])
+    return baseline, save_producer(where / "embedder", baseline, config, provenance.stamp()) if save else ""
 
 
-def _copies(stacks: Sequence[Stack], seed: int, log_scale: float) -> list[Stack]:
+def _moved(stack: Stack, generator: torch.Generator, log_scale: float) -> Stack:
     """Each model moved by a random element of its symmetry group, in float64 and rounded once."""
-    generator = seeding.generator(seed, "copies")
-    moved = [sample(part.graph, len(part), generator, log_scale).apply(part.to(torch.float64)) for part in stacks]
-    return [part.to(torch.float32) for part in moved]
+    element = sample(stack.graph, len(stack), generator, log_scale)
+    return element.apply(stack.to(torch.float64)).to(torch.float32)

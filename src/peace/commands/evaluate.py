@@ -60,14 +60,15 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         metrics = {f"symmetry/{name}": Metric(value) for name, value in change.items()}
         if config["seed"] in chosen.points:
             _write_points(table, config, row)
-    counts = {"models": models}
+    counts, each = {"models": models}, {}
     for protocol, found in scores.items():
         counts[f"queries, {protocol}"] = next(iter(found.values())).queries
         metrics |= {f"{protocol}/{name}": Metric(s.value, s.chance, s.low, s.high) for name, s in found.items()}
+        each |= {f"{protocol}/{name}": score.each for name, score in found.items()}
     origin = {"zoo": made_by.get("zoo", ""), "config": fingerprint(config), **provenance.stamp()}
     path = write_record(
         results / "records", config["experiment"], row, config["seed"], metrics, counts, origin,
-        time.monotonic() - started,
+        time.monotonic() - started, queries=each,
     )  # fmt: skip
     print(f"{row_label(row)}: " + ", ".join(_brief(name, found) for name, found in scores.items()) + f": {path}")
 

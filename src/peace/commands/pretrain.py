@@ -17,6 +17,8 @@ from peace.registry import arguments
 from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig, fit
 from peace.training.module import Contrastive, OptimizerConfig
+from peace.training.place import find_place
+from peace.training.together import together
 from peace.zoo.storage import Zoo
 from peace.zoo.train import recipe_from
 
@@ -40,7 +42,11 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         zoo, augmentations, steps_per_epoch=trainer.steps_per_epoch, seed=config["seed"],
         targets=config["regression"].get("targets", []), **sampler,
     )  # fmt: skip
-    trained_on = fit(module, data, trainer, where, fingerprint([str(where)]), dict(config))
+    place = find_place(trainer.devices, trainer.num_nodes)
+    others = together(place, "peace.commands.pretrain:run", config)
+    trained_on = fit(module, data, trainer, where, fingerprint([str(where)]), dict(config), others)
+    if not place.first:
+        return
     if trained_on is None and (where / "embedder").is_dir():
         print(f"embedder {load_producer(where / 'embedder')[1][:12]} was trained already: {where}")
         return

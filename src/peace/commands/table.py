@@ -1,4 +1,4 @@
-"""`peace table`: the tables of an experiment from its records, and its figure from its points."""
+"""`peace table`: the tables of experiments from their records, and their figures from their points."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,41 +8,63 @@ import pandas as pd
 
 from peace.commands.evaluate import points_path
 from peace.config import compose, folder, place
-from peace.errors import PeaceError
-from peace.reporting.figures import panels
+from peace.errors import InputError, PeaceError
+from peace.reporting.figures import points_csv
+from peace.reporting.results import Results, differing, write
 from peace.reporting.spec import read_spec
-from peace.reporting.table import check_table, write_table
 
 
-def run(experiment: str, words: list[str], check: bool) -> None:
-    """Prints the Markdown table and writes `.md`, `.tex`, `.csv` and the figure; with `check` only compares.
+def run(experiment: str | None, words: list[str], check: bool = False, dry_run: bool = False) -> None:
+    """Prints an experiment's table and writes its files, or those of all experiments, and the page that lists them.
+
+    Args:
+        experiment: A folder under `experiments`; none for all that have a `table.yaml`.
+        words: `key=value` words of `configs/evaluate.yaml`; `paths.results`, `paths.runs` and `seed` are used.
+        check: Only compare with what is there, figures with the CSV of their points.
+        dry_run: Only say what would be written.
 
     Raises:
-        PeaceError: With `check`, a file differs from what the records say.
+        PeaceError: With `check`, a file is not what the records and points say.
     """
-    config = compose("evaluate", [f"experiment={experiment}", *words])
-    results, experiments = place(config, "results"), folder("experiments")
+    config = compose("evaluate", [*([f"experiment={experiment}"] if experiment else []), *words])
+    results = Results(place(config, "results"), folder("experiments"))
+    names = results.names() if experiment is None else [experiment]
+    table = results.table(experiment).markdown if experiment else _states(results, names)
+    points = {} if check or experiment is None else _points(config, experiment, results)
+    files = results.files(names, points)
     if check:
-        differing = check_table(experiment, experiments, results / "records", results / "tables")
-        if differing:
-            raise PeaceError(
-                f"not what the records say: {', '.join(map(str, differing))}; run `peace table {experiment}`"
-            )
-        print(f"the tables of {experiment} are what the records say")
-        return
-    print(write_table(experiment, experiments, results / "records", results / "tables").markdown)
-    print(f"table: {results / 'tables' / experiment}.md, .tex, .csv")
-    _draw(config, read_spec(experiments / experiment / "table.yaml")["rows"], results / "figures" / f"{experiment}.png")
+        _compare(files, results, experiment)
+    elif dry_run:
+        print("\n".join(f"would write {path}" for path in files))
+    else:
+        write(files)
+        print(table)
+        print("\n".join(f"written: {path}" for path in files))
 
 
-def _draw(config: Mapping[str, Any], rows: list[dict[str, Any]], picture: Path) -> None:
-    """Draws the points that `peace evaluate` left for the config's seed, in the order of the table's rows."""
+def _states(results: Results, names: list[str]) -> str:
+    if not names:
+        raise InputError("no experiment has a table", where=results.experiments, expected="NAME/table.yaml")
+    return "\n".join(f"{name}: {results.entry(name).status}" for name in names)
+
+
+def _compare(files: Mapping[Path, bytes], results: Results, experiment: str | None) -> None:
+    wrong = differing(files)
+    left = results.orphans(files) if experiment is None else []
+    told = [f"not what records and points say: {', '.join(map(str, wrong))}"] if wrong else []
+    told += [f"made by no experiment: {', '.join(map(str, left))}"] if left else []
+    if told:
+        do = f"run `peace table {experiment or '--all'}`" if wrong else "delete what nothing makes"
+        raise PeaceError(f"{'; '.join(told)}; {do}")
+    print(f"{len(files)} files are what the records and points say")
+
+
+def _points(config: Mapping[str, Any], experiment: str, results: Results) -> dict[str, bytes]:
+    """The points that `peace evaluate` left for the config's seed, in the order of the table's rows."""
     frames = {}
-    for row in rows:
+    for row in read_spec(results.experiments / experiment / "table.yaml")["rows"]:
         points = points_path(config, row["row"], config["seed"])
         if points.is_file():
             frame = pd.read_csv(points)
             frames[f"{row['label']}, {frame['method'].iloc[0].upper()}"] = frame
-    if frames:
-        panels(frames, picture)
-        print(f"picture: {picture} (points: {picture.with_suffix('.csv')})")
+    return {experiment: points_csv(frames)} if frames else {}

@@ -1,10 +1,10 @@
 """How well a query finds the models of its task: every measure with its chance level and a bootstrap interval."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from torch import Tensor
 
 from peace.embeddings.ranking import Ranking
@@ -28,6 +28,7 @@ class Score:
         low: Lower end of the 95 % bootstrap interval over queries.
         high: Upper end of that interval.
         queries: The number of queries.
+        each: The measure of each query, by its id.
     """
 
     value: float
@@ -35,6 +36,7 @@ class Score:
     low: float
     high: float
     queries: int
+    each: Series = field(compare=False, repr=False)
 
 
 def retrieve(
@@ -139,7 +141,8 @@ def _score(order: Callable[[Tensor], Tensor], judge: _Judge, cutoffs: Sequence[i
     low, high = bootstrap_interval(values, "retrieval", seed)
     columns = zip(*(x.tolist() for x in (values.mean(dim=0), chances.mean(dim=0), low, high)), strict=True)
     names = [f"precision@{k}" for k in cutoffs] + [f"recall@{k}" for k in cutoffs] + ["map@r", "mrr"]
-    return {name: Score(*column, queries=len(values)) for name, column in zip(names, columns, strict=True)}
+    each = (Series(column.numpy(), index=judge.ids) for column in values.T)
+    return {name: Score(*column, len(values), own) for name, column, own in zip(names, columns, each, strict=True)}
 
 
 def _measure(relevance: Tensor, sizes: Tensor, cutoffs: Sequence[int]) -> tuple[Tensor, Tensor]:

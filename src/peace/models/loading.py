@@ -1,7 +1,5 @@
 """Models of a zoo as stacks in memory."""
 
-from collections.abc import Iterable
-
 import pandas as pd
 from torch import Tensor
 
@@ -31,8 +29,7 @@ def single(architecture: str, tensors: dict[str, Tensor]) -> Stack:
     return Stack.of(from_architecture(architecture), {name: tensor[None].float() for name, tensor in tensors.items()})
 
 
-def chunks(stacks: Iterable[Stack], models: int) -> Iterable[Stack]:
-    """Yields the stacks in parts of at most so many models, to bound the memory of a forward pass."""
-    for stack in stacks:
-        for start in range(0, len(stack), models):
-            yield stack.select(slice(start, start + models))
+def chunks(zoo: Zoo, rows: pd.DataFrame, models: int) -> list[pd.DataFrame]:
+    """Returns the rows in parts of at most so many models of one architecture, in the order of `load_stacks`."""
+    parts = zoo.by_architecture(rows)
+    return [part.iloc[start : start + models] for part in parts for start in range(0, len(part), models)]

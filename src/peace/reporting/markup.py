@@ -3,13 +3,21 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import astuple
 
 from peace.reporting.printing import Printed, Rank, chance, flat, heads, rows
 from peace.reporting.summary import Block, Summary
 
 _CELLS = "Mean ± standard deviation over seeds [95 % bootstrap interval, mean over seeds]"
-_LATEX = str.maketrans(
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "θ": "theta", "κ": "kappa",
+    "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "varphi", "ω": "omega",
+    "Δ": "Delta", "Σ": "Sigma", "×": "times", "≤": "leq", "≥": "geq", "→": "rightarrow", "∞": "infty",
+}  # fmt: skip
+_COMPARISON = ("difference", "low", "high", "p", "p_holm")
+_CSV = ("row", "block", "metric", "seeds", "mean", "std", "chance", "low", "high",
+        "difference", "difference_low", "difference_high", "p", "p_holm")  # fmt: skip
+_SIGNS = str.maketrans({"±": r"$\pm$", "−": "$-$"})
+_LATEX = _SIGNS | str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
         **{character: f"{{{character}}}" for character in "[]*"},  # after \\ they would be read as its arguments
@@ -19,10 +27,11 @@ _LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "±": r"$\pm$",
         "†": r"$^\dagger$",
+        "▲": r"$^{\bigtriangleup}$",
+        "▼": r"$^{\bigtriangledown}$",
         "–": "--",
-        "−": "$-$",
+        **{letter: f"$\\{name}$" for letter, name in _GREEK.items()},
     }
 )
 
@@ -42,7 +51,7 @@ def _markdown_lines(block: Block) -> Iterable[str]:
     yield "|---|" + "---:|" * len(block.columns)
     for name, cells in rows(block):
         marked = (f"**{cell.mean}**" if cell.rank == Rank.BEST else cell.mean for cell in cells)
-        yield _markdown_row([name, *(mean + cell.rest for mean, cell in zip(marked, cells, strict=True))])
+        yield _markdown_row([name, *(mean + cell.mark + cell.rest for mean, cell in zip(marked, cells, strict=True))])
     if block.chance:
         yield _markdown_row(["Chance", *chance(block)])
 
@@ -88,7 +97,7 @@ def _latex_lines(block: Block) -> Iterable[str]:
 
 def _latex_cell(cell: Printed) -> str:
     command = {Rank.PLAIN: "{}", Rank.BEST: r"\textbf{{{}}}", Rank.SECOND: r"\underline{{{}}}"}[cell.rank]
-    return command.format(_escaped(cell.mean)) + cell.rest.translate({ord("±"): r"$\pm$", ord("−"): "$-$"})
+    return command.format(_escaped(cell.mean)) + _escaped(cell.mark) + cell.rest.translate(_SIGNS)
 
 
 def _latex_row(texts: Iterable[str]) -> str:
@@ -103,16 +112,18 @@ def comma_separated(summary: Summary) -> str:
     """Returns the cells in long form: one line a row, block and metric, six significant digits."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["row", "block", "metric", "seeds", "mean", "std", "chance", "low", "high"])
+    writer.writerow(_CSV)
     for block in summary.blocks:
         for line in block.lines:
             for column, cell in zip(block.columns, line.cells, strict=True):
                 if cell:
-                    writer.writerow(
-                        [line.name, flat(block.title), column.metric, cell.seeds, *map(_exact, astuple(cell)[1:])]
-                    )
+                    numbers = (cell.mean, cell.std, cell.chance, cell.low, cell.high)
+                    compared = (getattr(cell.comparison, name, None) for name in _COMPARISON)
+                    told = map(_exact, (*numbers, *compared))
+                    writer.writerow([line.name, flat(block.title), column.metric, cell.seeds, *told])
     return file.getvalue()
 
 
 def _exact(value: float | None) -> str:
-    return "" if value is None else repr(float(f"{value:.6g}"))
+    # By way of twelve digits: which way a tie falls must not hang on the last bit of a sum.
+    return "" if value is None else repr(float(f"{float(f'{value:.12g}'):.6g}"))

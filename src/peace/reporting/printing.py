@@ -20,11 +20,12 @@ class Rank(Enum):
 
 @dataclass(frozen=True)
 class Printed:
-    """A cell as text: its mean, then its spread and interval, and where it stands in its column."""
+    """A cell as text: its mean, then its spread and interval; where it stands in its column and to the baseline."""
 
     mean: str
     rest: str = ""
     rank: Rank = Rank.PLAIN
+    mark: str = ""
 
 
 def number(value: float, style: str, largest: float) -> str:
@@ -65,7 +66,16 @@ def _column(cells: Sequence[Cell | None], column: ColumnSpec) -> list[Printed]:
     sign = {"max": -1.0, "min": 1.0, "none": 0.0}[column.better]
     order = sorted((sign * cell.mean, text.mean) for cell, text in zip(cells, printed, strict=True) if cell and sign)
     ranks = dict(zip(dict.fromkeys(text for _, text in order), (Rank.BEST, Rank.SECOND), strict=False))
-    return [Printed(text.mean, text.rest, ranks.get(text.mean, Rank.PLAIN)) for text in printed]
+    return [
+        Printed(text.mean, text.rest, ranks.get(text.mean, Rank.PLAIN), _mark(cell, sign))
+        for cell, text in zip(cells, printed, strict=True)
+    ]
+
+
+def _mark(cell: Cell | None, sign: float) -> str:
+    if cell is None or cell.comparison is None or not cell.comparison.significant or not sign:
+        return ""
+    return "▲" if sign * cell.comparison.difference < 0 else "▼"
 
 
 def rows(block: Block) -> list[tuple[str, list[Printed]]]:

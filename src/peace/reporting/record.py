@@ -1,7 +1,8 @@
 """The record of one run: its metrics beside their chance levels, and what they came from.
 
-A record is one JSON file of 1 to 4 KB at `<root>/<experiment>/<row label>/seed<k>.json`. Records are committed; tables
-are derived from them and from nothing else.
+A record is one JSON file of 1 to 4 KB at `<root>/<experiment>/<row label>/seed<k>.json`, beside it, where metrics are
+means over queries, the file of the single queries' scores that it names. Records are committed; tables are derived from
+them and from nothing else.
 """
 
 import json
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote
 
+from pandas import Series
 from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from peace.atomic import replacing
 from peace.errors import InputError
+from peace.provenance import now
+from peace.reporting.queries import QueryFile, QueryScores, queries_path, read_queries, write_queries
 from peace.reporting.schema import Checked, broken_rule
+
+_RECORDS = "*/seed*.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,10 @@ class Metric:
 
 
 class Record(Checked):
-    """What one run of one row with one seed reached, as `read_records` returns it."""
+    """What one run of one row with one seed reached, as `read_records` returns it.
+
+    Records of before there were any have no `date`; those whose metrics are no means over queries, no `queries`.
+    """
 
     experiment: str
     row: Annotated[dict[str, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -53,6 +62,8 @@ class Record(Checked):
     config: str
     seconds: Annotated[float, Field(ge=0)]
     notes: dict[str, JsonValue]
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")] | None = None
+    queries: QueryFile | None = None
 
     @field_validator("notes")
     @classmethod
@@ -108,8 +119,11 @@ def write_record(
     provenance: dict[str, Any],
     seconds: float,
     notes: dict[str, Any] | None = None,
+    queries: Mapping[str, Series] | None = None,
 ) -> Path:
     """Writes one record whole or not at all and returns its path; a record of the same row and seed is replaced.
+
+    Its `date` is that of now, unless `provenance` tells another.
 
     Args:
         root: The folder of all records.
@@ -121,24 +135,32 @@ def write_record(
         provenance: `git_commit`, `versions`, `device`, `zoo` (its hash) and `config` (its fingerprint).
         seconds: How long the run took.
         notes: Anything else of which JSON can tell, such as the recall of an approximate index.
+        queries: The scores of single queries by their ids, for the metrics that are means of them.
 
     Raises:
         InputError: A number is not finite, provenance is incomplete, or a bound of an interval stands alone.
     """
     path = record_path(root, experiment, row, seed)
-    content = provenance | {
-        "experiment": experiment,
-        "row": row,
-        "seed": operator.index(seed),
-        "metrics": {name: _given(metric) for name, metric in metrics.items()},
-        "counts": {name: operator.index(count) for name, count in counts.items()},
-        "seconds": float(seconds),
-        "notes": notes or {},
-    }
-    text = _text(_rounded(content))
-    Record.parse(text, path)
+    content = (
+        {"date": now()}
+        | provenance
+        | {
+            "experiment": experiment,
+            "row": row,
+            "seed": operator.index(seed),
+            "metrics": {name: _given(metric) for name, metric in metrics.items()},
+            "counts": {name: operator.index(count) for name, count in counts.items()},
+            "seconds": float(seconds),
+            "notes": notes or {},
+        }
+    )
+    Record.parse(_text(_rounded(content)), path)
+    if queries:
+        content["queries"] = write_queries(path, queries).model_dump()
     with replacing(path) as temporary:
-        temporary.write_bytes(text)
+        temporary.write_bytes(_text(_rounded(content)))
+    if not queries:
+        queries_path(path).unlink(missing_ok=True)
     return path
 
 
@@ -170,6 +192,11 @@ def _line(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+def recorded(root: Path, experiment: str) -> bool:
+    """Returns whether an experiment has any record."""
+    return any(_folder(root, experiment).glob(_RECORDS))
+
+
 def read_records(root: Path, experiment: str) -> list[Record]:
     """Returns every record of an experiment, sorted by row label and seed.
 
@@ -177,10 +204,22 @@ def read_records(root: Path, experiment: str) -> list[Record]:
         InputError: There is none, or one is unreadable, incomplete, of the wrong type, not finite or misplaced.
     """
     folder = _folder(root, experiment)
-    records = [_read(path, experiment) for path in folder.glob("*/seed*.json")]
+    records = [_read(path, experiment) for path in folder.glob(_RECORDS)]
     if not records:
         raise InputError("no records", where=folder, do=f"make them with `peace sweep {experiment} --local`")
     return sorted(records, key=lambda record: (row_label(record.row), record.seed))
+
+
+def read_scores(root: Path, record: Record) -> QueryScores | None:
+    """Returns the scores of a record's single queries, if it names any.
+
+    Raises:
+        InputError: The file is missing or damaged, or is not that of this record.
+    """
+    path = record_path(root, record.experiment, record.row, record.seed)
+    if record.queries is None:
+        return None
+    return read_queries(path, record.queries, {name: metric.value for name, metric in record.metrics.items()})
 
 
 def _read(path: Path, experiment: str) -> Record:

@@ -1,16 +1,19 @@
 """What the records say about each cell of a table: mean, spread, interval and chance level over seeds."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from peace.errors import InputError
+from peace.metrics.significance import RESAMPLES
+from peace.reporting.comparison import LEVEL, Comparison, Scores, compare
 from peace.reporting.record import Metric, Record, row_label
 from peace.reporting.spec import BlockSpec, ColumnSpec, RowSpec, TableSpec
 
 _AGREEMENT = 1e-3
 _Row = tuple[RowSpec, list[Record]]
+_Comparisons = Mapping[tuple[str, str], Comparison]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Cell:
         chance: Mean of the chance levels, where records carry one.
         low: Mean over seeds of the lower bounds of the bootstrap intervals, where records carry them.
         high: The same of the upper bounds.
+        comparison: How it differs from the baseline's cell, where scores of single queries tell.
     """
 
     seeds: int
@@ -32,6 +36,7 @@ class Cell:
     chance: float | None
     low: float | None
     high: float | None
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -65,43 +70,51 @@ class Summary:
     remarks: tuple[str, ...]
 
 
-def summarise(spec: TableSpec, records: Sequence[Record]) -> Summary:
+def summarise(spec: TableSpec, records: Sequence[Record], scores: Scores | None = None) -> Summary:
     """Returns the cells of every block, and remarks on what the table leaves out.
 
     Args:
         spec: What the table shows.
         records: All records of one experiment, in any order.
+        scores: The scores of the records' queries by row label and seed, of those records that have any.
 
     Raises:
-        InputError: There are no records, or the chance level of a column differs between rows of one seed.
+        InputError: There are no records, the chance level of a column differs between rows of one seed, or the queries
+            of a row are not those of the baseline.
     """
     if not records:
         raise InputError("no records to make a table from", expected="at least one")
     ordered = sorted(records, key=lambda record: record.seed)
     rows = [(row, [record for record in ordered if record.row == row.row]) for row in spec.rows]
     shown = [(row, found) for row, found in rows if found]
-    blocks = tuple(_block(block, shown, spec) for block in spec.blocks)
-    return Summary(
-        records[0].experiment, spec.title, spec.caption, blocks, tuple(_remarks(spec, blocks, rows, ordered))
-    )
+    baseline = [record for record in ordered if record.row == spec.baseline]
+    metrics = [column.metric for block in spec.blocks for column in block.columns]
+    comparisons = compare([found for _, found in shown], baseline, metrics, scores or {})
+    blocks = tuple(_block(block, shown, spec, comparisons) for block in spec.blocks)
+    remarks = (*_on_the_baseline(spec, shown, comparisons), *_on_what_lacks(spec, blocks, rows, ordered))
+    return Summary(records[0].experiment, spec.title, spec.caption, blocks, remarks)
 
 
-def _block(block: BlockSpec, shown: Sequence[_Row], spec: TableSpec) -> Block:
-    lines = tuple(_line(row, found, block.columns, spec.seeds) for row, found in shown)
+def _block(block: BlockSpec, shown: Sequence[_Row], spec: TableSpec, comparisons: _Comparisons) -> Block:
+    lines = tuple(_line(row, found, block.columns, spec.seeds, comparisons) for row, found in shown)
     chance = tuple(_chance(column.metric, shown) for column in block.columns)
     known = spec.chance and any(level is not None for level in chance)
     return Block(block.title, tuple(block.columns), lines, chance if known else None)
 
 
-def _line(row: RowSpec, records: list[Record], columns: Sequence[ColumnSpec], seeds: int) -> Line:
+def _line(
+    row: RowSpec, records: list[Record], columns: Sequence[ColumnSpec], seeds: int, comparisons: _Comparisons
+) -> Line:
+    name = row_label(row.row)
     cells = tuple(
-        _cell([record.metrics[c.metric] for record in records if c.metric in record.metrics]) for c in columns
+        _cell([r.metrics[c.metric] for r in records if c.metric in r.metrics], comparisons.get((name, c.metric)))
+        for c in columns
     )
     fewest = min([len(records), *(cell.seeds for cell in cells if cell)])
-    return Line(row_label(row.row), row.label, fewest < seeds, cells)
+    return Line(name, row.label, fewest < seeds, cells)
 
 
-def _cell(metrics: list[Metric]) -> Cell | None:
+def _cell(metrics: list[Metric], comparison: Comparison | None) -> Cell | None:
     if not metrics:
         return None
     values = [metric.value for metric in metrics]
@@ -112,6 +125,7 @@ def _cell(metrics: list[Metric]) -> Cell | None:
         chance=_mean(metric.chance for metric in metrics),
         low=_mean(metric.low for metric in metrics),
         high=_mean(metric.high for metric in metrics),
+        comparison=comparison,
     )
 
 
@@ -137,10 +151,23 @@ def _chance(metric: str, shown: Sequence[_Row]) -> float | None:
     return _mean(level for by_row in levels.values() for level in by_row.values())
 
 
-def _remarks(
+def _on_the_baseline(spec: TableSpec, shown: Sequence[_Row], comparisons: _Comparisons) -> Iterator[str]:
+    yield from (f"Baseline: {row.label}." for row in spec.rows if row.row == spec.baseline)
+    if not comparisons:
+        return
+    yield (
+        f"▲ better, ▼ worse than the baseline, p < {LEVEL}: two-sided paired bootstrap over queries, "
+        f"each seed's apart ({RESAMPLES:,} resamples), with Holm's correction for the rows of a column. It is about the queries, given zoos "
+        "and encoders; what other ones would change is in the standard deviation over seeds."
+    )
+    compared = {name for name, _ in comparisons}
+    if left := [r.label for r, _ in shown if r.row != spec.baseline and row_label(r.row) not in compared]:
+        yield f"Not compared, for want of scores of single queries or of common seeds: {', '.join(left)}."
+
+
+def _on_what_lacks(
     spec: TableSpec, blocks: Iterable[Block], rows: Iterable[_Row], records: Iterable[Record]
 ) -> Iterator[str]:
-    yield from (f"Baseline: {row.label}." for row in spec.rows if row.row == spec.baseline)
     if any(line.short for block in blocks for line in block.lines):
         yield f"† Fewer than the {spec.seeds} seeds asked for."
     if absent := [row.label for row, found in rows if not found]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peace.atomic import replacing
+from peace.reporting.comparison import Scores
 from peace.reporting.markup import comma_separated, latex, markdown
-from peace.reporting.record import Record, read_records
+from peace.reporting.record import Record, read_records, read_scores, row_label
 from peace.reporting.spec import TableSpec, read_spec
 from peace.reporting.summary import summarise
 
@@ -20,56 +20,40 @@ class Rendered:
     latex: str
     csv: str
 
+    def files(self, name: str, folder: Path) -> dict[Path, bytes]:
+        """Returns the content of `<folder>/<name>.md`, `.tex` and `.csv`."""
+        forms = {"md": self.markdown, "tex": self.latex, "csv": self.csv}
+        return {Path(folder) / f"{name}.{suffix}": text.encode() for suffix, text in forms.items()}
 
-def render(spec: Mapping[str, Any], records: Sequence[Record]) -> Rendered:
+
+def render(spec: Mapping[str, Any], records: Sequence[Record], scores: Scores | None = None) -> Rendered:
     """Returns a table as Markdown, LaTeX and CSV.
 
     Args:
         spec: The content of a `table.yaml`.
         records: All records of one experiment, in any order.
+        scores: The scores of the records' queries by row label and seed, of those records that have any.
 
     Raises:
         InputError: The spec has a missing, unknown or wrong key, there are no records, or rows of one seed were scored
-            on different galleries.
+            on different galleries or queries.
     """
-    summary = summarise(TableSpec.parse(dict(spec), "the table's spec"), records)
+    summary = summarise(TableSpec.parse(dict(spec), "the table's spec"), records, scores)
     return Rendered(markdown(summary), latex(summary), comma_separated(summary))
 
 
-def write_table(name: str, experiments_root: Path, records_root: Path, out: Path) -> Rendered:
-    """Writes `<out>/<name>.md`, `.tex` and `.csv` and returns them.
+def make_table(name: str, experiments_root: Path, records_root: Path) -> Rendered:
+    """Returns the table of an experiment from what lies on the disk.
 
     Args:
         name: The experiment.
         experiments_root: Holds `<name>/table.yaml`.
-        records_root: Holds `<name>/<row>/seed<k>.json`.
-        out: Where the files go.
+        records_root: Holds `<name>/<row>/seed<k>.json`, and beside them the scores of their queries.
 
     Raises:
-        InputError: The table's file or a record is missing or wrong.
+        InputError: The table's file, a record or a record's scores are missing or wrong.
     """
-    rendered = _derive(name, experiments_root, records_root)
-    for path, text in _files(name, rendered, out).items():
-        with replacing(path) as temporary:
-            temporary.write_bytes(text)
-    return rendered
-
-
-def check_table(name: str, experiments_root: Path, records_root: Path, out: Path) -> list[Path]:
-    """Returns those of the three files that are missing or differ from what `write_table` would write.
-
-    Raises:
-        InputError: The table's file or a record is missing or wrong.
-    """
-    files = _files(name, _derive(name, experiments_root, records_root), out)
-    return [path for path, text in files.items() if not path.is_file() or path.read_bytes() != text]
-
-
-def _derive(name: str, experiments_root: Path, records_root: Path) -> Rendered:
     spec = read_spec(Path(experiments_root) / name / "table.yaml")
-    return render(spec, read_records(records_root, name))
-
-
-def _files(name: str, rendered: Rendered, out: Path) -> dict[Path, bytes]:
-    forms = {"md": rendered.markdown, "tex": rendered.latex, "csv": rendered.csv}
-    return {Path(out) / f"{name}.{suffix}": text.encode() for suffix, text in forms.items()}
+    records = read_records(records_root, name)
+    scores = {(row_label(record.row), record.seed): read_scores(records_root, record) for record in records}
+    return render(spec, records, {key: found for key, found in scores.items() if found})

@@ -7,7 +7,7 @@ import lightning as L
 from torch import Tensor
 
 from peace.atomic import replacing
-from peace.interruption import StopRequest
+from peace.interruption import SIGNALS, StopRequest
 
 
 class Checkpointing(L.Callback):
@@ -23,20 +23,30 @@ class Checkpointing(L.Callback):
         self.path, self.every, self.stop = path, every, stop
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Takes SIGTERM back from Lightning, which would leave without a checkpoint and with exit code 0."""
+        """Takes signals back from Lightning, which would leave without a checkpoint or requeue the job itself."""
         if signal.getsignal(signal.SIGINT) == self.stop.ask:
-            signal.signal(signal.SIGTERM, self.stop.ask)
+            for number in SIGNALS:
+                signal.signal(number, self.stop.ask)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: object, batch_idx: int
     ) -> None:
         """Writes if it is time to; the step, its optimiser and its schedule are complete here."""
+        # A signal may reach the processes of a training at different steps, or only one of them: all stop together.
+        self.stop.asked = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
         done = trainer.global_step >= trainer.max_steps
         if self.stop.asked or done or trainer.global_step % self.every == 0:
-            with replacing(self.path) as path:
-                trainer.save_checkpoint(path)
+            self._save(trainer)
         if self.stop.asked and not done:
             trainer.should_stop = True
             if not trainer.is_last_batch:
                 # Lightning looks at `val` before it stops, which takes time and which an uninterrupted run does not.
                 trainer.limit_val_batches = 0
+
+    def _save(self, trainer: L.Trainer) -> None:
+        """All processes take part in saving; the first one writes."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path)
+            return
+        with replacing(self.path) as path:
+            trainer.save_checkpoint(path)

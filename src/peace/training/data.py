@@ -28,10 +28,26 @@ class Views:
     Attributes:
         pairs: One stack per architecture, the first views of n models, then the second ones: [2n, ...].
         targets: Regression targets of the models shown, in the order of the stacks. Shape: [2N, K].
+        total: Models of the batch of which this is one process's share, None where it is whole.
     """
 
     pairs: list[Stack]
     targets: Tensor
+    total: int | None = None
+
+    def share(self, rank: int, world: int) -> "Views":
+        """Returns the pairs at places rank, rank + world, ... of the batch; an architecture may have none of them."""
+        if world == 1:
+            return self
+        pairs, kept, start = [], [], 0
+        for stack in self.pairs:
+            half = len(stack) // 2
+            mine = torch.arange((rank - start) % world, half, world) if (rank - start) % world < half else None
+            if mine is not None:
+                pairs.append(stack.select(torch.cat([mine, mine + half])))
+                kept += [2 * start + mine, 2 * start + mine + half]
+            start += half
+        return Views(pairs, self.targets[torch.cat(kept)], start)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Returns first and second views of values in the order of the stacks. Shape: [2N, ...] -> [N, ...] twice."""
@@ -110,7 +126,13 @@ class ZooData(L.LightningDataModule):
 
     def train_dataloader(self) -> "Steps":
         """Returns the loader of the batches from where training stands."""
-        return Steps(self.views, self.steps_per_epoch, lambda: self.trainer.global_step)  # type: ignore[union-attr]
+        trainer: L.Trainer = self.trainer  # type: ignore[assignment]
+        # Every process draws the whole batch, so that what is drawn does not depend on how many there are.
+        return Steps(
+            lambda step: self.views(step).share(trainer.global_rank, trainer.world_size),
+            self.steps_per_epoch,
+            lambda: trainer.global_step,
+        )
 
     def val_dataloader(self) -> DataLoader[Probe]:
         """Returns one batch: all `val` models, each run by its last checkpoint."""
@@ -123,7 +145,7 @@ class ZooData(L.LightningDataModule):
     ) -> Views | Probe:
         """Returns the batch on the device."""
         if isinstance(batch, Views):
-            return Views([stack.to(device) for stack in batch.pairs], batch.targets.to(device))
+            return Views([stack.to(device) for stack in batch.pairs], batch.targets.to(device), batch.total)
         return Probe([stack.to(device) for stack in batch.stacks], batch.tasks.to(device), batch.runs.to(device))
 
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from pydantic import PositiveInt
 
 from peace.errors import InputError
@@ -33,7 +36,8 @@ class TrainerConfig:
         steps_per_epoch: Steps between two looks at `val`.
         precision: `32-true` or `bf16-mixed`.
         accelerator: `auto`, `cpu` or `gpu`.
-        devices: One; training on several is not built yet.
+        devices: Processes on each machine, one for each GPU or, on CPU, as many as wanted.
+        num_nodes: Machines.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two logged losses.
         logger: `csv`, or `wandb` (offline unless a key is set).
@@ -44,14 +48,23 @@ class TrainerConfig:
     steps_per_epoch: PositiveInt = 100
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Literal[1] = 1
+    devices: PositiveInt = 1
+    num_nodes: PositiveInt = 1
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 10
     logger: Literal["csv", "wandb"] = "csv"
     progress: bool = True
 
 
-def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, name: str, record: dict) -> str | None:
+def fit(
+    module: Contrastive,
+    data: ZooData,
+    config: TrainerConfig,
+    run: Path,
+    name: str,
+    record: dict,
+    others: AbstractContextManager[None] | None = None,
+) -> str | None:
     """Trains a module to its last step and returns the kind of device used, None where nothing was left to train.
 
     It goes on from the run directory's checkpoint if there is one.
@@ -63,25 +76,33 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
         run: The run directory; checkpoint and logs go there.
         name: The run's id for the logger, a pure function of the config.
         record: The config, for the logger.
+        others: What holds the other processes of the training while it lasts, see `together`.
 
     Raises:
-        InputError: The checkpoint cannot be read, or is of another embedder.
+        InputError: The checkpoint cannot be read, or is of another embedder, or there are fewer models in a batch than
+            processes, or not as many devices as asked for.
         Interrupted: A stop was asked for; the checkpoint is written.
     """
     checkpoint = run / CHECKPOINT
     start = _restore(module, checkpoint)
     if start >= config.max_steps:
         return None
-    with stop_requests() as stop, warnings.catch_warnings():
+    _check_share(data, config)
+    with stop_requests() as stop, others or nullcontext(), warnings.catch_warnings():
         # Batches are views of a zoo in memory; worker processes would copy it without being faster.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        # Every process looks at all of `val` and finds the same.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+        # On a cluster Lightning looks for Slurm even where the processes are not Slurm's.
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+        for part in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(part).setLevel(logging.WARNING)
         trainer = L.Trainer(
             max_epochs=-1,
             max_steps=config.max_steps,
             precision=config.precision,
             accelerator=config.accelerator,
-            devices=config.devices,
+            **_processes(config),
             logger=_logger(config.logger, run, name, record, start),
             callbacks=_callbacks(config, checkpoint, stop),
             enable_checkpointing=False,
@@ -97,6 +118,26 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
                 f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on"
             )
         return trainer.strategy.root_device.type
+
+
+def _check_share(data: ZooData, config: TrainerConfig) -> None:
+    models, processes = len(data.sampler.batch(0)), config.devices * config.num_nodes
+    if models < processes:
+        raise InputError("a batch has fewer models than there are processes to share it", got=models,
+                         expected=f"at least {processes}", do="lower trainer.devices")  # fmt: skip
+
+
+def _processes(config: TrainerConfig) -> dict[str, object]:
+    """Lightning's arguments for how many train together, which never start any process: that is done in `together`."""
+    several = config.devices * config.num_nodes > 1
+    return {
+        "devices": config.devices,
+        "num_nodes": config.num_nodes,
+        # A process may have no model of an architecture, so that some parameters get no gradient there.
+        "strategy": DDPStrategy(find_unused_parameters=True) if several else "auto",
+        "use_distributed_sampler": False,
+        "plugins": [LightningEnvironment()],
+    }
 
 
 def _restore(module: Contrastive, checkpoint: Path) -> int:

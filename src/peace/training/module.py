@@ -15,6 +15,7 @@ from peace.metrics.effective_rank import effective_rank
 from peace.metrics.knn import knn_accuracy
 from peace.models.embedder import Embedder
 from peace.training.data import Probe, Views
+from peace.training.gathering import gathered
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,26 @@ class Contrastive(L.LightningModule):
         self.regression_weight, self.neighbours = regression_weight, neighbours
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
-        """Makes dropout a function of the step, so that a resumed run draws what an uninterrupted one does."""
-        torch.manual_seed(seeding.key(self.seed, "dropout", self.global_step))
+        """Makes dropout a function of the step, so that a resumed run draws what an uninterrupted one does.
+
+        Each of several processes draws for its own models: with dropout, their number is part of what decides a run.
+        """
+        torch.manual_seed(seeding.key(self.seed, "dropout", self.global_step) + self.global_rank)
 
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:
-        """Returns the loss of a batch.
+        """Returns the loss of a batch, of the joint batch where several processes have a share of it.
 
         Raises:
             PeaceError: The loss is not finite.
         """
         embeddings = self.embedder.embed(batch.pairs)
-        first, second = batch.split(self.embedder.project(embeddings))
+        first, second = _joint(batch, self.embedder.project(embeddings))
         loss = self.loss(first, second)
         models = len(first)
         self.log("train/contrastive", loss.detach(), batch_size=models)
         if self.embedder.regressor is not None:
-            supervised = (self.embedder.predict(embeddings) - batch.targets).square().mean()
+            errors = torch.cat(_joint(batch, self.embedder.predict(embeddings) - batch.targets))
+            supervised = errors.square().mean()
             self.log("train/regression", supervised.detach(), batch_size=models)
             loss = loss + self.regression_weight * supervised
         if not loss.isfinite():
@@ -110,3 +115,9 @@ class Contrastive(L.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _joint(batch: Views, values: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second views of the joint batch. Shape: [2n, C] -> [N, C] twice."""
+    first, second = gathered(torch.stack(batch.split(values), dim=1), batch.total).unbind(1)
+    return first, second

@@ -1,0 +1,81 @@
+"""Everything under `results` that is derived from records and points: one content a path, to be written or compared."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from peace.atomic import replacing
+from peace.reporting.figures import draw
+from peace.reporting.overview import Entry, overview
+from peace.reporting.record import read_records, recorded
+from peace.reporting.spec import TableSpec, read_spec
+from peace.reporting.table import Rendered, make_table
+
+
+class Results:
+    """A folder of results: `records` and the CSV of figures, and what follows from them and from `experiments`."""
+
+    def __init__(self, folder: Path, experiments: Path) -> None:
+        self.folder, self.experiments = Path(folder), Path(experiments)
+
+    def names(self) -> list[str]:
+        """Returns every experiment that has a `table.yaml`."""
+        return sorted(path.parent.name for path in self.experiments.glob("*/table.yaml"))
+
+    def table(self, name: str) -> Rendered:
+        """Returns an experiment's table.
+
+        Raises:
+            InputError: There is no such table, it has no records, or something that it is made of is wrong.
+        """
+        return make_table(name, self.experiments, self.folder / "records")
+
+    def points(self, name: str) -> Path:
+        """Returns where the points of an experiment's figure lie, if it has one."""
+        return self.folder / "figures" / f"{name}.csv"
+
+    def files(self, names: Iterable[str], points: Mapping[str, bytes] | None = None) -> dict[Path, bytes]:
+        """Returns the content of the tables and figures of some experiments, and of the page that lists all.
+
+        An experiment without records has no table; one without points no figure.
+
+        Args:
+            names: The experiments.
+            points: New points for the figures of some, instead of those that lie here.
+
+        Raises:
+            InputError: A record, a table's file or the points of a figure are wrong.
+        """
+        files: dict[Path, bytes] = {}
+        points = points or {}
+        for name in names:
+            if recorded(self.folder / "records", name):
+                files |= self.table(name).files(name, self.folder / "tables")
+            if name in points or self.points(name).is_file():
+                files |= draw(points.get(name) or self.points(name).read_bytes(), self.points(name))
+        entries = [self.entry(name, name in points) for name in self.names()]
+        page = overview(entries, self.experiments, self.folder)
+        return files | {self.folder / "README.md": page.encode()}
+
+    def entry(self, name: str, drawn: bool = False) -> Entry:
+        """Returns what the page says of an experiment; `drawn` if its figure is being made."""
+        path = self.experiments / name / "table.yaml"
+        records = self.folder / "records"
+        found = read_records(records, name) if recorded(records, name) else []
+        return Entry(name, TableSpec.parse(read_spec(path), path), found, drawn or self.points(name).is_file())
+
+    def orphans(self, files: Iterable[Path]) -> list[Path]:
+        """Returns the tables and figures here that are none of `files`, as those of an experiment that is no more."""
+        lying = (path for part in ("tables", "figures") for path in (self.folder / part).glob("[!.]*"))
+        return sorted(set(lying) - set(files))
+
+
+def differing(files: Mapping[Path, bytes]) -> list[Path]:
+    """Returns those of the files that are missing or have another content."""
+    return [path for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
+
+
+def write(files: Mapping[Path, bytes]) -> None:
+    """Writes each file whole or not at all."""
+    for path, content in files.items():
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)

@@ -1,0 +1,167 @@
+"""A sweep on this machine: so many commands at a time, each a process of its own."""
+
+import multiprocessing
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from peace.errors import PeaceError
+from peace.interruption import Interrupted, StopRequest, stop_requests
+from peace.sweeps.spec import Task
+from peace.sweeps.state import SweepFolder, unmet
+from peace.sweeps.task import argv, execute
+
+Peace = Callable[[Sequence[str]], int]
+_HEAVY = ["peace.commands.pretrain", "peace.commands.evaluate"]
+_LOOK_SECONDS = 0.5
+
+
+class LocalSweep:
+    """Runs commands as soon as those that they depend on are done; what depends on a failed one is not run.
+
+    Commands are forked from a server that has imported torch once, and share the processor's cores evenly.
+
+    Args:
+        folder: Where states and logs go.
+        tasks: The whole manifest.
+        jobs: How many commands run at a time. With one, their output goes to the terminal, else to their logs.
+        peace: Runs a `peace` command in the process that it is called in, and returns its exit code.
+    """
+
+    def __init__(self, folder: SweepFolder, tasks: Sequence[Task], jobs: int, peace: Peace) -> None:
+        self.folder, self.jobs, self.peace = folder, jobs, peace
+        self.tasks = {task.number: task for task in tasks}
+        self.left: list[Task] = []
+        self.running: dict[Task, BaseProcess] = {}
+        self.ended: dict[Task, int] = {}
+        self.began = time.monotonic()
+
+    def run(self, selected: Sequence[Task]) -> None:
+        """Runs some of the tasks.
+
+        Raises:
+            Interrupted: A stop was asked for; every command that can go on later has saved.
+            PeaceError: A command failed; the others that could be run were.
+        """
+        for task in selected:
+            self.folder.forget_job(task)
+            self.folder.write(task, "waiting")
+        self.left, context, told = list(selected), _context(self.jobs), False
+        with stop_requests() as stop:
+            try:
+                while self.running or (self.left and not stop.asked):
+                    self._start(context, stop)
+                    if stop.asked and not told:
+                        told = True
+                        self._signal(signal.SIGTERM)
+                    self._collect()
+            except BaseException:
+                self._signal(signal.SIGKILL)
+                raise
+        if stop.asked:
+            raise Interrupted(f"stopped with {len(self.left) + len(self._with(Interrupted.exit_code))} of "
+                              f"{len(selected)} commands left; run `peace sweep` with the same words and "
+                              "`--local --resubmit missing` to go on")  # fmt: skip
+        self._report(len(selected))
+
+    def _start(self, context: ForkServerContext, stop: StopRequest) -> None:
+        """Starts what can be started; what waits for something that will not come is blocked."""
+        for task in list(self.left):
+            if stop.asked or len(self.running) >= self.jobs:
+                return
+            missing = unmet(self.folder, task, self.tasks)
+            if any(other in self.left or other in self.running for other in missing):
+                continue
+            self.left.remove(task)
+            if missing:
+                self.folder.write(task, "blocked")
+                continue
+            # The server's surroundings are those of its start, which may have been an earlier sweep's.
+            around = (Path.cwd(), dict(os.environ))
+            process = context.Process(target=_child, args=(self.folder, task, self._log(task), self.peace, around))
+            process.start()
+            self.running[task] = process
+            self._say(task, "")
+
+    def _log(self, task: Task) -> Path | None:
+        """None for the terminal; a table is what one waits for, so it is always shown."""
+        return self.folder.log(task) if self.jobs > 1 and task.verb != "table" else None
+
+    def _collect(self) -> None:
+        wait([process.sentinel for process in self.running.values()], _LOOK_SECONDS)
+        for task, process in list(self.running.items()):
+            if process.exitcode is None:
+                continue
+            process.join()
+            del self.running[task]
+            self.ended[task] = process.exitcode
+            if process.exitcode not in (0, Interrupted.exit_code):
+                # Also where it was killed, and could not say so itself.
+                self.folder.write(task, "failed", exit_code=process.exitcode)
+                self._say(task, f"ended with exit code {process.exitcode}: ")
+
+    def _say(self, task: Task, what: str) -> None:
+        spent, done = time.monotonic() - self.began, len(self.ended)
+        left = f", about {spent / done * (len(self.tasks) - done):.0f} s left" if done and self.left else ""
+        print(f"[{task.number}/{len(self.tasks)}, {spent:.0f} s{left}] {what}{task.line}", flush=True)
+
+    def _signal(self, number: int) -> None:
+        for process in self.running.values():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, number)
+
+    def _with(self, code: int) -> list[Task]:
+        return [task for task, found in self.ended.items() if found == code]
+
+    def _report(self, selected: int) -> None:
+        failed = {task: code for task, code in self.ended.items() if code}
+        blocked = selected - len(self.ended)
+        if failed:
+            task, code = next(iter(failed.items()))
+            where = f" (log: {self._log(task)})" if self._log(task) else ""
+            others = f", {blocked} that depend on such were not run" if blocked else ""
+            raise PeaceError(f"{len(failed)} of {selected} commands failed{others}; the first ended with exit code "
+                             f"{code}: {task.line}{where}", exit_code=max(code, 1))  # fmt: skip
+        if blocked:
+            raise PeaceError(f"{blocked} of {selected} commands were not run, because what they depend on is not done")
+
+
+def _context(jobs: int) -> ForkServerContext:
+    if jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_HEAVY)
+    return context
+
+
+def _child(
+    folder: SweepFolder, task: Task, log: Path | None, peace: Peace, around: tuple[Path, dict[str, str]]
+) -> None:
+    """Runs a task in a process of its own, in a process group of its own: Ctrl-C reaches the sweep alone."""
+    os.setpgid(0, 0)
+    os.chdir(around[0])
+    os.environ.clear()
+    os.environ.update(around[1])
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), sys.stdout.fileno())
+            os.dup2(file.fileno(), sys.stderr.fileno())
+
+    def call() -> int:
+        program, *arguments = shlex.split(task.line)
+        if program == "peace":
+            return peace(arguments)
+        command, home = argv(task)
+        return subprocess.run(command, cwd=home, check=False).returncode
+
+    sys.exit(execute(folder, task, call))

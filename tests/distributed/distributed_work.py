@@ -1,0 +1,115 @@
+"""What each of two processes does in the tests: gradients of shares, and a training that is stopped and goes on."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from peace.augmentations.erasing import Erasing
+from peace.augmentations.near_duplicate import NearDuplicate
+from peace.augmentations.noise import Noise
+from peace.config import compose
+from peace.interruption import Interrupted
+from peace.losses.nt_xent import NTXent
+from peace.models.embedder import build_embedder
+from peace.training.data import Views, ZooData
+from peace.training.fit import TrainerConfig, fit
+from peace.training.module import Contrastive, OptimizerConfig
+from peace.zoo.storage import Zoo
+
+TARGETS = ["test_accuracy", "epoch"]
+STEPS, STOP = 6, 3
+
+_WORDS = [
+    "encoder.hidden_dim=8", "encoder.num_layers=1", "aggregator.embedding_dim=16", "aggregator.num_layers=1",
+    "head.hidden_dim=16", "head.projection_dim=8", f"regression.targets=[{','.join(TARGETS)}]",
+]  # fmt: skip
+
+
+def make_module(dropout: float = 0.0) -> Contrastive:
+    """The same module each time."""
+    torch.manual_seed(0)
+    embedder = build_embedder(compose("pretrain", [*_WORDS, f"aggregator.dropout={dropout}"]))
+    return Contrastive(embedder, NTXent(), OptimizerConfig(learning_rate=1e-3), STEPS, seed=5, regression_weight=0.7)
+
+
+def make_data(zoo: str, batch_size: int) -> ZooData:
+    """The same data each time."""
+    augmentations = [NearDuplicate(), Erasing(0.15), Noise(0.15)]
+    return ZooData(Zoo.open(Path(zoo)), augmentations, batch_size, "recipe", 2, 3, TARGETS)
+
+
+def batches(zoo: str) -> dict[str, Views]:
+    """Batches in float64 by the number of pairs of the MLP and of the CNN, which stands last."""
+    found = {}
+    for size in (3, 5):
+        data = make_data(zoo, size)
+        for views in map(data.views, range(60)):
+            pairs = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
+            name = f"{pairs.get('linear', 0)} and {pairs.get('conv', 0)}"
+            stacks = [stack.to(torch.float64) for stack in views.pairs]
+            found.setdefault(name, Views(stacks, views.targets.double()))
+    return {name: found[name] for name in ("3 and 2", "2 and 1", "3 and 0")}
+
+
+class Forward(nn.Module):
+    """The loss of a batch as a forward pass, which is what `DistributedDataParallel` wraps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = make_module().double()
+
+    def forward(self, views: Views) -> Tensor:
+        return self.module.training_step(views, 0)
+
+
+def outcome(model: nn.Module, views: Views) -> dict[str, Tensor | None]:
+    """The loss of a batch and every parameter's gradient."""
+    loss = model(views)
+    loss.backward()
+    gradients = {name.replace("module.", ""): parameter.grad for name, parameter in model.named_parameters()}
+    return {"loss": loss.detach(), **gradients}
+
+
+class Signalled(Contrastive):
+    """A module that gets a SIGTERM at the start of one step."""
+
+    def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        if self.global_step == STOP:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(zoo: str, run: Path, signalled: bool = False) -> str:
+    """Trains, with dropout, and returns how it ended."""
+    module = make_module(dropout=0.2)
+    if signalled:
+        module.__class__ = Signalled
+    config = TrainerConfig(max_steps=STEPS, steps_per_epoch=2, accelerator="cpu", devices=2, checkpoint_every=100,
+                           log_every=1, progress=False)  # fmt: skip
+    try:
+        fit(module, make_data(zoo, 5), config, run, "run", {})
+        return "done"
+    except Interrupted as stop:
+        return f"{stop.exit_code}: {stop}"
+
+
+def run(config: dict[str, Any]) -> None:
+    """Writes what this process found to `<out>/<rank>.pt`."""
+    out, rank = Path(config["out"]), int(os.environ["LOCAL_RANK"])
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for name, views in batches(config["zoo"]).items():
+        model = DistributedDataParallel(Forward(), find_unused_parameters=True)
+        found[name] = outcome(model, views.share(rank, 2))
+    # The second process is one that PEACE started, which sees no signal; one that Slurm started does.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    found["whole"] = train(config["zoo"], out / "whole")
+    found["stopped"] = train(config["zoo"], out / "parts", signalled=rank == 1)
+    found["resumed"] = train(config["zoo"], out / "parts")
+    torch.save(found, out / f"{rank}.pt")

@@ -1,0 +1,106 @@
+"""Two gloo processes with a share of each batch do what one process does with all of it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import distributed_work
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from peace.cli import main
+from peace.config import compose, run_directory
+from peace.training.fit import CHECKPOINT
+
+ZOO = [
+    "zoo.seeds=2", "zoo.subset_count=3", "zoo.subset_size=3", "zoo.held_out=1", "zoo.epochs=1", "zoo.checkpoints=[1]",
+    "zoo.learning_rates=[0.005]", "zoo.batch_size=64", "zoo.val_share=0.25", "zoo.test_share=0.25",
+]  # fmt: skip
+WORDS = [
+    *ZOO, "trainer=demo", "trainer.max_steps=4", "trainer.steps_per_epoch=2", "trainer.log_every=1",
+    "encoder.hidden_dim=8", "aggregator=mean", "aggregator.embedding_dim=16", "head.hidden_dim=8",
+    "head.projection_dim=8", "sampler.batch_size=5",
+]  # fmt: skip
+
+
+def found(out: Path) -> list[dict[str, Any]]:
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+# 3 MLPs and 2 CNNs are 3 and 2 pairs; 2 and 1 leave the second process without a CNN; 3 and 0 leave both without.
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize("batch", ["3 and 2", "2 and 1", "3 and 0"])
+def test_loss_and_gradients_are_those_of_one_process(batch: str, zoo: str, two_processes: Path) -> None:
+    expected = distributed_work.outcome(distributed_work.Forward(), distributed_work.batches(zoo)[batch])
+    unused = {name for name, value in expected.items() if value is None}
+    assert bool(unused) == (batch == "3 and 0") and len(expected) > 30
+    for outcome in found(two_processes):
+        assert outcome[batch].keys() == expected.keys()
+        for name, value in expected.items():
+            shared = outcome[batch][name]
+            assert (shared is None) == (value is None), name
+            if value is not None:
+                torch.testing.assert_close(shared, value, atol=1e-10, rtol=1e-10, msg=name)
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(two_processes: Path) -> None:
+    stop = distributed_work.STOP + 1
+    for outcome in found(two_processes):
+        assert outcome["stopped"] == f"130: stopped at step {stop} of 6; run the same command again to go on"
+        assert outcome["whole"] == outcome["resumed"] == "done"
+
+
+def test_a_training_that_was_stopped_ends_as_if_it_never_was(two_processes: Path) -> None:
+    whole, parts = (torch.load(two_processes / run / CHECKPOINT, weights_only=True) for run in ("whole", "parts"))
+    assert whole["global_step"] == parts["global_step"] == distributed_work.STEPS
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, parts["state_dict"][name]), name
+    (first,), (second,) = whole["optimizer_states"], parts["optimizer_states"]
+    for place, state in first["state"].items():
+        assert all(torch.equal(value, second["state"][place][name]) for name, value in state.items())
+    whole_log, parts_log = (log(two_processes / run) for run in ("whole", "parts"))
+    assert whole_log["train/loss"].tolist() == parts_log["train/loss"].tolist()
+    assert whole_log["val/knn"].dropna().tolist() == parts_log["val/knn"].dropna().tolist()
+
+
+def log(run: Path) -> pd.DataFrame:
+    return pd.concat(map(pd.read_csv, sorted(run.glob("logs/*/metrics.csv")))).groupby("step").last()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert main(["zoo", "train", "demo", *ZOO]) == 0
+    return tmp_path
+
+
+def test_the_command_trains_on_two_devices_as_on_one(
+    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    assert main(["pretrain", *WORDS, "experiment=one"]) == 0
+    capfd.readouterr()
+    assert main(["pretrain", *WORDS, "experiment=two", "trainer.devices=2"]) == 0
+    assert capfd.readouterr().out.count("embedder ") == 1
+    assert dict(os.environ) == environment and not torch.distributed.is_initialized()
+    torch.set_num_threads(threads)
+    one, two = (home / run_directory(compose("pretrain", [*WORDS, f"experiment={name}"])) for name in ("one", "two"))
+    first, second = (load_file(run / "embedder" / "embedder.safetensors") for run in (one, two))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=1e-4, rtol=1e-4, msg=name)
+    for name, values in log(one).items():
+        assert log(two)[name].tolist() == pytest.approx(values.tolist(), rel=1e-5, nan_ok=True), name
+    # The other number of devices finds the same run, and that it is done.
+    assert main(["pretrain", *WORDS, "experiment=one", "trainer.devices=2"]) == 0
+    assert "was trained already" in capfd.readouterr().out
+
+
+def test_more_processes_than_models_are_refused(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", *WORDS, "trainer.devices=6"]) == 2
+    assert capfd.readouterr().err == (
+        "peace: a batch has fewer models than there are processes to share it: got 5, expected at least 6; "
+        "lower trainer.devices.\n"
+    )
