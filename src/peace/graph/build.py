@@ -18,7 +18,8 @@ _ODD = (nn.Tanh,)
 _OTHER_ELEMENTWISE = (nn.Sigmoid, nn.GELU, nn.SiLU)
 _MAX_POOLING = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE_POOLING = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
+_DROPOUT = (nn.Dropout, nn.Dropout2d)
+_TRANSPARENT = (nn.Identity, nn.Flatten, *_DROPOUT)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
 _UNDERSTOOD = (
@@ -85,6 +86,11 @@ def _trace(name: str, layer: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(layer, _UNDERSTOOD):
         raise InputError(f"layer {name} is not understood", got=type(layer).__name__,
                          expected="linear, convolution, pooling, flatten, dropout or activation")  # fmt: skip
+    # What is simple is not left to torch, which for the meta device first imports its compiler: seconds.
+    if isinstance(layer, (*_HOMOGENEOUS, *_ODD, *_OTHER_ELEMENTWISE, *_DROPOUT)):
+        return x
+    if isinstance(layer, nn.Linear):
+        return x.new_empty(*x.shape[:-1], layer.out_features)
     try:
         return layer(x)
     except (RuntimeError, IndexError, TypeError) as error:
