@@ -188,6 +188,11 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
 
         sweep.run(parsed.experiment, parsed.words, parsed.seeds, parsed.local, main)
 
+    def sync(parsed: argparse.Namespace) -> None:
+        from peace.commands import sync
+
+        sync.run(parsed.folder, parsed.words)
+
     def names(parsed: argparse.Namespace) -> None:
         from peace.commands import list as listing
 
@@ -202,6 +207,10 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     _add_words(verb, "added to every command")
     verb.add_argument("--seeds", type=int, nargs="+", help="instead of the experiment's own")
     verb.add_argument("--local", action="store_true", help="run the commands here, one after the other")
+    verb = _verb(verbs, "sync", "upload what was recorded offline to Weights & Biases", sync)
+    verb.add_argument("folder", nargs="?", help="where to look (default: the folders of the runs and of the zoos)")
+    verb.set_defaults(words=[])
+    verb.takes_words = True
     verb = _verb(verbs, "list", "print what can be named in a config", names)
     verb.add_argument("kind", help="encoders, aggregators, augmentations, losses, baselines, datasets, zoos or tasks")
 

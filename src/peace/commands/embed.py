@@ -23,6 +23,9 @@ from peace.index.metadata import rank_by_metadata
 from peace.models.loading import chunks, load_stacks
 from peace.models.saving import build_producer, load_producer, save_producer
 from peace.registry import arguments
+from peace.tracking import artifacts
+from peace.tracking.artifacts import Artifact
+from peace.tracking.run import Tracking
 from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 TABLE, COPIES, RANKING = "embeddings.safetensors", "copies.safetensors", "ranking.safetensors"
@@ -60,11 +63,18 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     rows = last_checkpoints(rows) if chosen.checkpoints == "last" else rows
     if rows.empty:
         raise InputError("no model of the zoo is usable", where=zoo.folder, got="all diverged", do="train another zoo")
-    if missing is not None:
-        labels = rows[_LABELS].reset_index(drop=True)
-        rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
-    else:
-        _embed(zoo, rows, config, chosen, where)
+    with Tracking(config, "embed", where) as tracked:
+        tracked.describe(zoo_hash=zoo.hash)
+        tracked.used(artifacts.zoo(zoo.folder, hash=zoo.hash))
+        if missing is not None:
+            labels = rows[_LABELS].reset_index(drop=True)
+            rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
+        else:
+            identity = _embed(zoo, rows, config, chosen, where)
+            tell = tracked.used if name == "trained" else tracked.made
+            tell(artifacts.embedder(where, hash=identity))
+        tracked.summarise({"models": len(rows), "seconds": time.monotonic() - started})
+        tracked.made(made_embeddings(where, name))
     print(f"{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
 
 
@@ -74,7 +84,7 @@ def _missing(node: Mapping[str, Any]) -> float:
     return arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"]
 
 
-def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> None:
+def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> str:
     stacks, rows = load_stacks(zoo, rows)
     producer, identity = _producer(config, stacks, where)
     spent = {"producer": config["producer"]["name"], "embedder": identity, "zoo": zoo.hash, **provenance.stamp()}
@@ -82,6 +92,13 @@ def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: Embe
     for file, models in ((TABLE, stacks), (COPIES, _copies(stacks, config["seed"], chosen.copies_log_scale))):
         vectors = embed(producer, models, chosen.batch_size)
         EmbeddingTable.of(vectors, labels, spent).save(where / file)
+    return identity
+
+
+def made_embeddings(where: Path, producer: str) -> Artifact:
+    """Returns what a run directory's embeddings are told as: the tables of models and copies, or a ranking."""
+    files = (RANKING,) if producer == "metadata" else (TABLE, COPIES)
+    return artifacts.embeddings(where, *(where / file for file in files))
 
 
 def embed(producer: nn.Module, stacks: Sequence[Stack], batch_size: int) -> Tensor:

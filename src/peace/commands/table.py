@@ -10,8 +10,11 @@ from peace.commands.evaluate import points_path
 from peace.config import compose, folder, place
 from peace.errors import PeaceError
 from peace.reporting.figures import panels
+from peace.reporting.record import read_records
 from peace.reporting.spec import read_spec
 from peace.reporting.table import check_table, write_table
+from peace.tracking import artifacts
+from peace.tracking.run import Tracking
 
 
 def run(experiment: str, words: list[str], check: bool) -> None:
@@ -30,9 +33,16 @@ def run(experiment: str, words: list[str], check: bool) -> None:
             )
         print(f"the tables of {experiment} are what the records say")
         return
-    print(write_table(experiment, experiments, results / "records", results / "tables").markdown)
+    markdown = write_table(experiment, experiments, results / "records", results / "tables").markdown
+    print(markdown)
     print(f"table: {results / 'tables' / experiment}.md, .tex, .csv")
     _draw(config, read_spec(experiments / experiment / "table.yaml")["rows"], results / "figures" / f"{experiment}.png")
+    with Tracking(config, "table", place(config, "runs") / experiment) as tracked:
+        zoos = sorted({record.zoo for record in read_records(results / "records", experiment)})
+        tracked.describe(zoo_hash=zoos)
+        tracked.text("table", markdown)
+        files = (results / "tables" / f"{experiment}.{suffix}" for suffix in ("md", "tex", "csv"))
+        tracked.made(artifacts.table(experiment, *files))
 
 
 def _draw(config: Mapping[str, Any], rows: list[dict[str, Any]], picture: Path) -> None:

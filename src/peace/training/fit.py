@@ -1,7 +1,6 @@
 """Training of an embedder in a run directory: starts, or goes on where it was stopped."""
 
 import logging
-import os
 import pickle
 import sys
 import warnings
@@ -10,15 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from pydantic import PositiveInt
 
 from peace.errors import InputError
 from peace.interruption import Interrupted, stop_requests
+from peace.tracking.tell import UNTRACKED, Tracked
 from peace.training.callbacks import Checkpointing
 from peace.training.data import ZooData
+from peace.training.logger import TrackedLogger
 from peace.training.module import Contrastive
 
 CHECKPOINT = "last.ckpt"
@@ -36,7 +38,6 @@ class TrainerConfig:
         devices: One; training on several is not built yet.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two logged losses.
-        logger: `csv`, or `wandb` (offline unless a key is set).
         progress: Whether to show a progress bar on a terminal.
     """
 
@@ -47,11 +48,12 @@ class TrainerConfig:
     devices: Literal[1] = 1
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 10
-    logger: Literal["csv", "wandb"] = "csv"
     progress: bool = True
 
 
-def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, name: str, record: dict) -> str | None:
+def fit(
+    module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, tracked: Tracked = UNTRACKED
+) -> str | None:
     """Trains a module to its last step and returns the kind of device used, None where nothing was left to train.
 
     It goes on from the run directory's checkpoint if there is one.
@@ -61,8 +63,7 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
         data: Its batches.
         config: How long and on what.
         run: The run directory; checkpoint and logs go there.
-        name: The run's id for the logger, a pure function of the config.
-        record: The config, for the logger.
+        tracked: Who is told of losses and gauges, beside the CSV files.
 
     Raises:
         InputError: The checkpoint cannot be read, or is of another embedder.
@@ -82,7 +83,7 @@ def fit(module: Contrastive, data: ZooData, config: TrainerConfig, run: Path, na
             precision=config.precision,
             accelerator=config.accelerator,
             devices=config.devices,
-            logger=_logger(config.logger, run, name, record, start),
+            logger=_loggers(run, start, tracked),
             callbacks=_callbacks(config, checkpoint, stop),
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -125,9 +126,14 @@ def _callbacks(config: TrainerConfig, checkpoint: Path, stop: object) -> list[L.
     return [*callbacks, TQDMProgressBar()] if _shown(config) else callbacks
 
 
-def _logger(kind: str, run: Path, name: str, record: dict, start: int) -> Logger:
-    """A logger that never deletes what an earlier part of the same run wrote."""
-    if kind == "csv":
-        return CSVLogger(run, name="logs", version=f"from_step_{start:06d}")
-    mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-    return WandbLogger(project="peace", save_dir=run, id=name, name=name, resume="allow", mode=mode, config=record)
+def _loggers(run: Path, start: int, tracked: Tracked) -> list[Logger]:
+    """CSV files, of which each part of a run writes its own and deletes none, and W&B if it is on."""
+    csv = CSVLogger(run, name="logs", version=f"from_step_{start:06d}")
+    return [csv, TrackedLogger(tracked)] if tracked else [csv]
+
+
+def last_gauges(run: Path) -> dict[str, float]:
+    """Returns the last value of each gauge that a run directory's CSV files hold."""
+    parts = [pd.read_csv(path) for path in sorted(run.glob("logs/*/metrics.csv"))]
+    rows = pd.concat(parts).filter(like="val/").dropna(how="all") if parts else pd.DataFrame()
+    return {str(name): float(value) for name, value in (rows.iloc[-1] if len(rows) else rows).items()}

@@ -66,6 +66,10 @@ class Contrastive(L.LightningModule):
         """Makes dropout a function of the step, so that a resumed run draws what an uninterrupted one does."""
         torch.manual_seed(seeding.key(self.seed, "dropout", self.global_step))
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the learning rate that the step is taken with."""
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"], batch_size=1)
+
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:
         """Returns the loss of a batch.
 
