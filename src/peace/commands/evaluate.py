@@ -23,7 +23,6 @@ from peace.evaluation.projection import project
 from peace.evaluation.protocols import protocols
 from peace.evaluation.retrieval import Score, retrieve, score_ranking
 from peace.registry import arguments
-from peace.reporting.figures import scatter
 from peace.reporting.record import Metric, row_label, write_record
 from peace.tracking.evaluation import tell_evaluation
 from peace.tracking.run import Tracking
@@ -83,6 +82,8 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             tracked.used(made_embeddings(where, config["producer"]["name"]))
             tell_evaluation(tracked, rows, counts, found_for, origin["zoo"])
             if points is not None:
+                from peace.reporting.figures import scatter  # slow to import, and seldom needed
+
                 tracked.table("embedding", points)
                 scatter(points, row_label(row), where / "scatter.png")
                 tracked.picture("scatter", where / "scatter.png")

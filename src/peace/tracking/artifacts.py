@@ -1,9 +1,9 @@
 """What a command made or used, as Weights & Biases artifacts: their names, contents and kinds.
 
-Weights are told by reference, a path that nothing is read from or uploaded from. What says whether such a file changed is
-the small file beside it that holds its hash (a zoo's manifest, an embedder's description), which is uploaded: two artifacts
-of one name are one version if and only if those are equal. Whoever uses an artifact builds it anew from the same files, and
-so names the version that its maker logged, without asking a server.
+Weights are told by reference, a path that nothing is read from or uploaded from. What says whether such a file changed
+is the small file beside it that holds its hash (a zoo's manifest, an embedder's description), which is uploaded: two
+artifacts of one name and place are one version if and only if those are equal. Whoever uses an artifact builds it anew
+from the same files, and so names the version that its maker logged, without asking a server.
 """
 
 import re
@@ -44,7 +44,7 @@ class Artifact:
             artifact.add_file(str(path.resolve()), name=path.name, policy="immutable")
         for path in self.references:
             # No checksum: it would read all weights to find what the hash beside them says already.
-            artifact.add_reference(f"file://{path.resolve()}", name=path.name, checksum=False)
+            artifact.add_reference(path.resolve().as_uri(), name=path.name, checksum=False)
         return artifact
 
 

@@ -15,7 +15,7 @@ from peace.interruption import Interrupted
 from peace.registry import arguments
 from peace.tracking.access import Mode, first_process, mode
 from peace.tracking.labels import labels
-from peace.tracking.tell import Tracked, failed
+from peace.tracking.tell import UNTRACKED, Tracked, failed
 
 if TYPE_CHECKING:
     import wandb
@@ -61,13 +61,13 @@ class Tracking:
 
     def __enter__(self) -> Tracked:
         """Opens the run; what W&B cannot do is said and does not end the command."""
-        chosen = mode() if self.settings.name == "wandb" and first_process() else "disabled"
-        self.staged = ExitStack()
-        if chosen == "disabled":
-            self.tracked = Tracked(None)
-        else:
-            self.staged.enter_context(_staged_in(self.where / "wandb"))
-            self.tracked = Tracked(self._open(chosen))
+        self.tracked, self.staged = UNTRACKED, ExitStack()
+        if self.settings.name == "wandb" and first_process():
+            with ExitStack() as staged:
+                staged.enter_context(_staged_in(self.where / "wandb"))
+                if (chosen := mode()) != "disabled":
+                    self.tracked = Tracked(self._open(chosen))
+                self.staged = staged.pop_all()
         return self.tracked
 
     def __exit__(
