@@ -1,4 +1,4 @@
-"""A reader of the binary log that wandb wrote: LevelDB's format, of protobuf records. It shares no code with wandb's."""
+"""A reader of the binary log that wandb wrote: LevelDB's format, of protobuf records; no code is shared with it."""
 
 import json
 import struct

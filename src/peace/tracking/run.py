@@ -78,12 +78,20 @@ class Tracking:
             self.tracked.close(0 if error is None else getattr(error, "exit_code", 1), isinstance(error, Interrupted))
 
     def _open(self, chosen: Mode) -> "wandb.Run | None":
-        for attempt in dict.fromkeys((chosen, "offline")):
-            try:
-                return self._start(attempt)
-            except Exception as error:  # whatever W&B raises must not end the work that it watches
-                failed(f"starting the run {attempt}", error)
-        return None
+        import wandb
+
+        try:
+            return self._start(chosen)
+        except Exception as error:  # whatever W&B raises must not end the work that it watches
+            failed(f"starting the run {chosen}", error)
+        try:
+            wandb.teardown()  # what began to start holds the run's id
+            run = self._start("offline")
+        except Exception as error:  # as above
+            failed("starting the run offline", error)
+            return None
+        print("peace: the run is recorded offline; `peace sync` uploads it", file=sys.stderr)
+        return run
 
     def _start(self, chosen: Mode) -> "wandb.Run":
         import wandb

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ class Tracked:
         def log(run: "wandb.Run") -> None:
             import wandb
 
-            run.log({name: wandb.Table(dataframe=rows.reset_index(drop=True))})
+            cells = rows.astype(object).where(rows.notna(), None)  # NaN would be a number that stands for none
+            run.log({name: wandb.Table(dataframe=cells.reset_index(drop=True))})
 
         self._tell(f"logging the table {name}", log)
 
@@ -102,14 +104,20 @@ class Tracked:
         """
         if self._run is None:
             return
+        import wandb
+
         try:
             if stopped:
                 self._run.mark_preempting()
             self._run.finish(exit_code=exit_code)
         except Exception as error:  # as above
+            folder = Path(self._run.dir).parent
             failed("ending the run", error)
-            print(f"peace: what was recorded is in {self._run.dir}; upload it with "
-                  f"`wandb sync --include-online {Path(self._run.dir).parent}`", file=sys.stderr)  # fmt: skip
+            print(
+                f"peace: what was recorded lies in {folder}; `wandb sync --include-online` uploads it", file=sys.stderr
+            )
+            with suppress(Exception):  # else wandb would try again when Python ends, and print how it fails
+                wandb.teardown()
 
     def _tell(self, doing: str, action: Callable[["wandb.Run"], object]) -> None:
         if self._run is None or self._broken:

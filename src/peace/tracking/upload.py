@@ -39,13 +39,15 @@ def upload(logs: Sequence[Path]) -> None:
 
 
 def _uploaded(log: Path) -> bool:
-    import click
     from wandb.cli.cli import cli
 
     try:
         cli(["sync", str(log)], standalone_mode=False)
-    except click.ClickException as error:
-        raise PeaceError(f"wandb cannot sync {log}: {error.format_message()}") from error
+    except (
+        Exception
+    ) as error:  # whatever wandb raises: what it uploads with has ended, so that no other log would fare better
+        raise PeaceError(f"wandb cannot sync {log}: {str(error) or type(error).__name__}; run the same command again"
+                         ) from error  # fmt: skip
     return _mark(log).exists()
 
 
