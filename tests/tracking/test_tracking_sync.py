@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,9 +75,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
         os.environ.pop("PEACE_HOME")
         for folder, name, steps in (("runs/a", "first", (0, 1)), ("zoos/b", "second", (0,)), ("runs/a", "first", (2,))):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-            number = len(list(tmp_path.glob("*/*/wandb/offline-run-*")))
-            settings = wandb.Settings(console="off", silent=True, x_disable_machine_info=True, x_disable_stats=True,
-                                      start_datetime=None, x_start_time=1.7e9 + number)  # fmt: skip
+            time.sleep(1.0)  # the folder of a run is named after its second
+            settings = wandb.Settings(console="off", silent=True, x_disable_machine_info=True, x_disable_stats=True)
             with wandb.init(project="peace", id=name, mode="offline", dir=tmp_path / folder, settings=settings) as run:
                 for step in steps:
                     run.log({"loss": step}, step=step)
@@ -98,15 +98,32 @@ def test_runs_are_uploaded_in_order_and_a_second_part_is_added_to_the_first(plac
     assert waiting([place]) == []
 
 
-def test_without_a_key_it_says_so(place: Path, peace: Peace) -> None:
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Path]:
+    """A folder with logs of that name, of which one was uploaded."""
+    with entered(tmp_path):
+        os.environ.pop("PEACE_HOME")
+        for folder, second in (("runs/tiny/a/seed0", 3), ("runs/tiny/a/seed0", 1), ("zoos/demo", 2)):
+            run = tmp_path / folder / "wandb" / f"offline-run-20260101_00000{second}-id"
+            run.mkdir(parents=True)
+            (run / "run-id.wandb").touch()
+        (run / "run-id.wandb.synced").touch()
+        yield tmp_path
+
+
+def test_what_waits_is_found_in_the_order_in_which_it_began(recorded: Path) -> None:
+    found = [path.parent.name for path in waiting([recorded / "runs", recorded / "zoos", recorded])]
+    assert found == ["offline-run-20260101_000001-id", "offline-run-20260101_000003-id"]
+
+
+def test_without_a_key_it_says_so(recorded: Path, peace: Peace) -> None:
     code, _, said = peace("sync")
-    assert code == 2 and "no key of Weights & Biases to upload 3 runs with; run `wandb login`" in said
-    assert len(waiting([place])) == 3
+    assert code == 2 and "no key of Weights & Biases to upload 2 runs with; run `wandb login`" in said
+    assert len(waiting([recorded])) == 2
 
 
-def test_where_nothing_waits_it_says_so(place: Path, peace: Peace) -> None:
-    for log in waiting([place / "zoos"]):
-        log.with_suffix(".wandb.synced").touch()
+def test_where_nothing_waits_it_says_so(recorded: Path, peace: Peace) -> None:
     assert peace("sync", "zoos") == (0, "nothing to upload in zoos\n", "")
-    assert peace("sync", "paths.runs=none", "paths.zoos=zoos") == (0, "nothing to upload in none, zoos\n", "")
-    assert peace("sync", "nowhere")[0] == 2
+    assert peace("sync", "paths.runs=none") == (0, "nothing to upload in none, zoos\n", "")
+    code, _, said = peace("sync", "nowhere")
+    assert code == 2 and "no such folder: got nowhere" in said

@@ -17,7 +17,12 @@ def waiting(folders: Iterable[Path]) -> list[Path]:
         folders: Where to look, such as those of the runs and of the zoos.
     """
     logs = {path.resolve() for folder in folders for path in folder.rglob("offline-run-*/run-*.wandb")}
-    return sorted((path for path in logs if not _mark(path).exists()), key=lambda path: (path.parent.name, path))
+    return sorted((path for path in logs if not _mark(path).exists()), key=_age)
+
+
+def _age(log: Path) -> tuple[str, float]:
+    """The second in which a run began, which its folder is named after, and within that when it ended."""
+    return log.parent.name.removeprefix("offline-run-")[:15], log.stat().st_mtime
 
 
 def upload(logs: Sequence[Path]) -> None:
