@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 
 # One seed of the demo; records and tables go to build/, away from the committed ones of three seeds.
 demo: $(READY)
-	$(BIN)/peace sweep demo --local --seeds 0 paths.results=build/demo
+	$(BIN)/peace sweep demo --local --seeds 0 paths.results=build/demo tracking=none
 
 test: $(READY)
 	$(BIN)/python -m pytest

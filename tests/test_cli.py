@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 HELP = [
     "", "zoo", "zoo train", "zoo show", "zoo verify", "zoo export", "pretrain", "embed", "index", "evaluate", "search",
-    "table", "sweep", "list",
+    "table", "sweep", "sync", "list",
 ]  # fmt: skip
 
 

@@ -258,11 +258,10 @@ def test_a_run_s_directory_says_experiment_fingerprint_and_seed() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("trainer.num_workers", 9),
         ("trainer.devices", 4),
         ("trainer.num_nodes", 2),
         ("trainer.accelerator", "gpu"),
-        ("trainer.logger", "none"),
+        ("tracking", "none"),
         ("trainer.progress", True),
         ("trainer.checkpoint_every", 10),
         ("trainer.log_every", 10),

@@ -193,6 +193,11 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         ask = sweep.Ask(parsed.local, parsed.submit, parsed.status, parsed.resubmit, parsed.jobs, parsed.throttle)
         sweep.run(parsed.experiment, parsed.words, parsed.seeds, ask, main)
 
+    def sync(parsed: argparse.Namespace) -> None:
+        from peace.commands import sync
+
+        sync.run(parsed.folder, parsed.words)
+
     def names(parsed: argparse.Namespace) -> None:
         from peace.commands import list as listing
 
@@ -217,6 +222,10 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         "--resubmit", choices=["failed", "missing"],
         help="run again what failed, or all that is not done: in Slurm, or here with --local",
     )  # fmt: skip
+    verb = _verb(verbs, "sync", "upload what was recorded offline to Weights & Biases", sync)
+    verb.add_argument("folder", nargs="?", help="where to look (default: the folders of the runs and of the zoos)")
+    verb.set_defaults(words=[])
+    verb.takes_words = True
     verb = _verb(verbs, "list", "print what can be named in a config", names)
     verb.add_argument("kind", help="encoders, aggregators, augmentations, losses, baselines, datasets, zoos or tasks")
 

@@ -224,7 +224,7 @@ def run_directory(config: Mapping[str, Any]) -> Path:
     """Returns `<paths.runs>/<experiment>/<fingerprint>/seed<k>`, where everything of one run lies.
 
     The fingerprint covers what decides the run's numbers: the zoo, the producer of the embeddings and, where that is
-    trained, everything it is trained with. How many workers, which logger or which device is not part of it.
+    trained, everything it is trained with. How many workers, which device or who is told is not part of it.
 
     Raises:
         InputError: The experiment is not the plain name of a folder, or the seed is not a natural number.
@@ -236,16 +236,7 @@ def run_directory(config: Mapping[str, Any]) -> Path:
     identity = {key: config[key] for key in _IDENTITY["trained" if trained else "baseline"]}
     identity["producer"] = config["producer"]
     if trained:
-        ignored = {
-            "accelerator",
-            "devices",
-            "num_nodes",
-            "num_workers",
-            "logger",
-            "progress",
-            "checkpoint_every",
-            "log_every",
-        }
+        ignored = {"accelerator", "devices", "num_nodes", "progress", "checkpoint_every", "log_every"}
         identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ignored}
     identity = json.loads(json.dumps(identity))
     if identity["zoo"].get("seed") == seed:

@@ -23,6 +23,7 @@ from peace.models.baselines import BASELINES
 from peace.models.embedder import HeadConfig, RegressionConfig
 from peace.registry import Registry, arguments
 from peace.sweeps.spec import manifest
+from peace.tracking.run import TrackingConfig
 from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig
 from peace.training.module import OptimizerConfig
@@ -35,7 +36,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], tuple[str, ...]]] = {
     "aggregator": (AGGREGATORS, ("input_dim",)),
     "loss": (LOSSES, ()),
 }
-SECTIONS = {"graph": Reading, "trainer": TrainerConfig, "optimizer": OptimizerConfig}
+SECTIONS = {"graph": Reading, "trainer": TrainerConfig, "optimizer": OptimizerConfig, "tracking": TrackingConfig}
 GROUPS = [*REGISTRIES, *SECTIONS, "zoo", "augmentation", "producer"]
 KINDS = ("encoders", "aggregators", "augmentations", "losses", "baselines", "datasets", "zoos", "tasks")
 EXPERIMENTS = sorted(path.parent.name for path in folder("experiments").glob("*/sweep.yaml"))
@@ -103,7 +104,7 @@ def test_every_component_has_a_choice_of_its_name(group: str) -> None:
 @pytest.mark.parametrize(("group", "choice"), choices(*SECTIONS))
 def test_every_section_lists_what_can_be_set(group: str, choice: str) -> None:
     own = node(group, choice)
-    assert own.keys() == settable(SECTIONS[group])
+    assert own.keys() == settable(SECTIONS[group]) or own == {"name": "none"}
     assert SECTIONS[group](**arguments(SECTIONS[group], own, group)) is not None
 
 

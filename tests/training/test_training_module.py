@@ -106,7 +106,7 @@ def test_the_gauges_are_those_of_the_val_embeddings(
     run: Path, make_module: Make, make_data: Callable[..., ZooData], make_trainer: Make
 ) -> None:
     module, data = make_module(), make_data()
-    fit(module, data, make_trainer(max_steps=4), run, "run", {})
+    fit(module, data, make_trainer(max_steps=4), run)
     (path,) = run.glob("logs/*/metrics.csv")
     logged = pd.read_csv(path).groupby("step").last().loc[3]
     (probe,) = data.val_dataloader()
@@ -121,7 +121,7 @@ def test_the_logged_loss_is_that_of_the_step(
 ) -> None:
     data = make_data(targets=["test_accuracy", "epoch"])
     words = [*TARGETS, "aggregator.dropout=0.0"]
-    fit(make_module(*words, weight=0.7), data, make_trainer(max_steps=1), run, "run", {})
+    fit(make_module(*words, weight=0.7), data, make_trainer(max_steps=1), run)
     (path,) = run.glob("logs/*/metrics.csv")
     logged = pd.read_csv(path).loc[0]
     module: Contrastive = make_module(*words)

@@ -12,7 +12,7 @@ import torch
 
 from peace.errors import InputError, PeaceError
 from peace.interruption import Interrupted
-from peace.training.data import Views, ZooData
+from peace.training.data import Views
 from peace.training.fit import CHECKPOINT, TrainerConfig, fit
 from peace.training.module import Contrastive
 
@@ -52,7 +52,7 @@ def killed() -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory, make_module: Make, make_data: Make, make_trainer: Make) -> Path:
     """The directory of a run that never stopped."""
     run = tmp_path_factory.mktemp("whole")
-    fit(make_module(), make_data(), make_trainer(), run, "whole", {})
+    fit(make_module(), make_data(), make_trainer(), run)
     return run
 
 
@@ -95,11 +95,11 @@ def test_a_run_goes_on_where_it_was_asked_to_stop(
 ) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=f"stopped at step {at + 1} of 10; run the same command again") as caught:
-        fit(disturbed(make_module(), at, signalled(number)), make_data(), make_trainer(), run, "run", {})
+        fit(disturbed(make_module(), at, signalled(number)), make_data(), make_trainer(), run)
     assert caught.value.exit_code == 130 and signal.getsignal(number) == before
     assert checkpoint(run)["global_step"] == at + 1
     module = make_module()
-    fit(module, make_data(), make_trainer(), run, "run", {})
+    fit(module, make_data(), make_trainer(), run)
     assert_as_if_never_stopped(run, module, whole)
     assert [path.name for path in sorted((run / "logs").iterdir())] == ["from_step_000000", f"from_step_{at + 1:06d}"]
 
@@ -109,10 +109,10 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     at: int, run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     with pytest.raises(Killed):
-        fit(disturbed(make_module(), at, killed), make_data(), make_trainer(), run, "run", {})
+        fit(disturbed(make_module(), at, killed), make_data(), make_trainer(), run)
     assert checkpoint(run)["global_step"] == at // 3 * 3
     module = make_module()
-    fit(module, make_data(), make_trainer(), run, "run", {})
+    fit(module, make_data(), make_trainer(), run)
     assert_as_if_never_stopped(run, module, whole)
 
 
@@ -129,9 +129,9 @@ def test_a_run_stopped_again_and_again_is_the_same(
 ) -> None:
     for at in (1, 3, 4, 6):
         with pytest.raises(Interrupted):
-            fit(disturbed(make_module(), at, signalled(signal.SIGINT)), make_data(), make_trainer(), run, "run", {})
+            fit(disturbed(make_module(), at, signalled(signal.SIGINT)), make_data(), make_trainer(), run)
     module = make_module()
-    fit(module, make_data(), make_trainer(), run, "run", {})
+    fit(module, make_data(), make_trainer(), run)
     assert_as_if_never_stopped(run, module, whole)
 
 
@@ -141,9 +141,9 @@ def test_a_request_during_validation_stops_at_the_next_step(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(Disturbed, "on_validation_start", lambda module: signalled(signal.SIGTERM)(), raising=False)
     with pytest.raises(Interrupted, match="stopped at step 5 of 10"):
-        fit(disturbed(make_module(), -1, killed), make_data(), make_trainer(), run, "run", {})
+        fit(disturbed(make_module(), -1, killed), make_data(), make_trainer(), run)
     module = make_module()
-    fit(module, make_data(), make_trainer(), run, "run", {})
+    fit(module, make_data(), make_trainer(), run)
     assert_as_if_never_stopped(run, module, whole)
 
 
@@ -155,7 +155,7 @@ def test_logs_are_on_disk_before_a_run_is_killed(
         raise Killed
 
     with pytest.raises(Killed):
-        fit(disturbed(make_module(), 7, killed_when_seen), make_data(), make_trainer(), run, "run", {})
+        fit(disturbed(make_module(), 7, killed_when_seen), make_data(), make_trainer(), run)
 
 
 def test_dropout_is_part_of_what_is_resumed(
@@ -163,14 +163,14 @@ def test_dropout_is_part_of_what_is_resumed(
 ) -> None:
     module = make_module()
     module.seed += 1
-    fit(module, make_data(), make_trainer(), run, "run", {})
+    fit(module, make_data(), make_trainer(), run)
     assert not same(checkpoint(run)["state_dict"], checkpoint(whole)["state_dict"])
 
 
 def test_a_request_at_the_last_step_lets_the_run_end(
     run: Path, whole: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
-    fit(disturbed(make_module(), 9, signalled(signal.SIGTERM)), make_data(), make_trainer(), run, "run", {})
+    fit(disturbed(make_module(), 9, signalled(signal.SIGTERM)), make_data(), make_trainer(), run)
     assert same(checkpoint(run)["state_dict"], checkpoint(whole)["state_dict"])
 
 
@@ -179,7 +179,7 @@ def test_a_finished_run_is_not_trained_again(
 ) -> None:
     shutil.copytree(whole, run)
     module = disturbed(make_module(), 0, killed)
-    fit(module, make_data(), make_trainer(), run, "run", {})
+    fit(module, make_data(), make_trainer(), run)
     assert (run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
     assert same(module.state_dict(), checkpoint(whole)["state_dict"])
 
@@ -194,7 +194,7 @@ def test_a_damaged_checkpoint_is_refused_and_kept(
     content = damage((run / CHECKPOINT).read_bytes())
     (run / CHECKPOINT).write_bytes(content)
     with pytest.raises(InputError, match=r"cannot read the checkpoint in .*last.ckpt: got .*; delete it to") as caught:
-        fit(make_module(), make_data(), make_trainer(), run, "run", {})
+        fit(make_module(), make_data(), make_trainer(), run)
     assert (run / CHECKPOINT).read_bytes() == content and "\n" not in str(caught.value)
 
 
@@ -204,7 +204,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(
     run.mkdir()
     torch.save({"global_step": 3, "state_dict": Path("x")}, run / CHECKPOINT)
     with pytest.raises(InputError, match=r"cannot read the checkpoint in .*got something else than tensors"):
-        fit(make_module(), make_data(), make_trainer(), run, "run", {})
+        fit(make_module(), make_data(), make_trainer(), run)
 
 
 def test_a_checkpoint_of_another_embedder_is_refused(
@@ -215,7 +215,7 @@ def test_a_checkpoint_of_another_embedder_is_refused(
     with pytest.raises(
         InputError, match=r"cannot read the checkpoint in .*: got Error.* in loading state_dict"
     ) as caught:
-        fit(make_module(), make_data(), make_trainer(), run, "run", {})
+        fit(make_module(), make_data(), make_trainer(), run)
     assert "\n" not in str(caught.value)
 
 
@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(
             next(module.embedder.head.parameters()).fill_(torch.nan)
 
     with pytest.raises(PeaceError, match="the loss is not finite at step 5; the last checkpoint is kept") as caught:
-        fit(disturbed(module, 5, spoil), make_data(), make_trainer(), run, "run", {})
+        fit(disturbed(module, 5, spoil), make_data(), make_trainer(), run)
     assert caught.value.exit_code == 1
     content = checkpoint(run)
     assert content["global_step"] == 3 and all(t.isfinite().all() for t in content["state_dict"].values())
@@ -239,19 +239,7 @@ def test_mixed_precision_trains_two_steps(run: Path, make_module: Make, make_dat
     module = make_module()
     start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     config: TrainerConfig = make_trainer(max_steps=2, precision="bf16-mixed")
-    fit(module, make_data(), config, run, "run", {})
+    fit(module, make_data(), config, run)
     end = checkpoint(run)["state_dict"]
     assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in end.values())
     assert not any(torch.equal(tensor, start[name]) for name, tensor in end.items() if "tap_gates" not in name)
-
-
-@pytest.mark.slow
-def test_the_logger_works_without_a_key_and_without_network(
-    run: Path, make_module: Make, make_data: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    data: ZooData = make_data()
-    fit(make_module(), data, make_trainer(max_steps=2, logger="wandb"), run, "some-run", {"seed": 3})
-    (folder,) = (run / "wandb").glob("offline-run-*")
-    assert folder.name.endswith("some-run") and (folder / "run-some-run.wandb").stat().st_size > 0

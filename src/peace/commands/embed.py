@@ -27,6 +27,9 @@ from peace.index.metadata import rank_by_metadata
 from peace.models.loading import chunks, load_stacks
 from peace.models.saving import build_producer, load_producer, save_producer, saved_embedder
 from peace.registry import arguments
+from peace.tracking import artifacts
+from peace.tracking.artifacts import Artifact
+from peace.tracking.run import Tracking
 from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 TABLE, COPIES, RANKING = "embeddings.safetensors", "copies.safetensors", "ranking.safetensors"
@@ -84,11 +87,18 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     if missing is not None and chosen.shard:
         print("a ranking by metadata is not made in parts: it is made where they are joined")
         return
-    if missing is not None:
-        labels = rows[_LABELS].reset_index(drop=True)
-        rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
-    else:
-        _embed(zoo, rows, config, chosen, where)
+    with Tracking(config, "embed", where, part=chosen.shard or "") as tracked:
+        tracked.describe(zoo_hash=zoo.hash)
+        tracked.used(artifacts.zoo(zoo.folder, hash=zoo.hash))
+        if missing is not None:
+            labels = rows[_LABELS].reset_index(drop=True)
+            rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
+        elif identity := _embed(zoo, rows, config, chosen, where):
+            tell = tracked.used if name == "trained" else tracked.made
+            tell(artifacts.embedder(where, hash=identity))
+        tracked.summarise({"models": len(rows), "seconds": time.monotonic() - started})
+        if not chosen.shard:
+            tracked.made(made_embeddings(where, name))
     part = f"part {chosen.shard} of " if chosen.shard else ""
     print(f"{part}{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
 
@@ -99,7 +109,8 @@ def _missing(node: Mapping[str, Any]) -> float:
     return arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"]
 
 
-def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> None:
+def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> str:
+    """Writes the tables, or a part of them, and returns the embedder's identity."""
     labels = pd.concat(zoo.by_architecture(rows), ignore_index=True)[[*_LABELS, "architecture_config"]]
     about = {"zoo": zoo.hash, "producer": config["producer"], "checkpoints": chosen.checkpoints,
              "batch_size": chosen.batch_size, "copies_log_scale": chosen.copies_log_scale}  # fmt: skip
@@ -112,10 +123,17 @@ def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: Embe
         vectors, copies = _vectors(zoo, rows, config["seed"], producer, chosen)
     if chosen.shard:
         save_part(_part(where, *chosen.part), vectors, copies, about)
-        return
+        return identity
     spent = {**about, "producer": config["producer"]["name"], "embedder": identity, **provenance.stamp()}
     for file, found in ((TABLE, vectors), (COPIES, copies)):
         EmbeddingTable.of(found, labels, spent).save(where / file)
+    return identity
+
+
+def made_embeddings(where: Path, producer: str) -> Artifact:
+    """Returns what a run directory's embeddings are told as: the tables of models and copies, or a ranking."""
+    files = (RANKING,) if producer == "metadata" else (TABLE, COPIES)
+    return artifacts.embeddings(where, *(where / file for file in files))
 
 
 def _part(where: Path, number: int, total: int) -> Path:

@@ -2,26 +2,30 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from pydantic import PositiveInt
 
 from peace import provenance
 from peace.atomic import replacing
-from peace.commands.embed import COPIES, RANKING, TABLE
+from peace.commands.embed import COPIES, RANKING, TABLE, made_embeddings
 from peace.config import fingerprint, place, run_directory
 from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
 from peace.errors import InputError
+from peace.evaluation.examples import examples
 from peace.evaluation.invariance import invariance
 from peace.evaluation.projection import project
 from peace.evaluation.protocols import protocols
 from peace.evaluation.retrieval import Score, retrieve, score_ranking
 from peace.registry import arguments
 from peace.reporting.record import Metric, row_label, write_record
+from peace.tracking.evaluation import tell_evaluation
+from peace.tracking.run import Tracking
 
 Scores = dict[str, Score]
 
@@ -51,25 +55,36 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         return
     options = {"relevant_by": chosen.relevant_by, "cutoffs": chosen.cutoffs, "seed": config["seed"]}
     metrics: dict[str, Metric] = {}
+    points = None
     if config["producer"]["name"] == "metadata":
-        scores, made_by, models = _score_ranking(Ranking.load(where / RANKING), options)
+        table = Ranking.load(where / RANKING)
+        scores, made_by, models = _score_ranking(table, options)
     else:
         table, copies = EmbeddingTable.load(where / TABLE), EmbeddingTable.load(where / COPIES)
         scores, made_by, models = _score_table(table, copies, options), table.provenance, len(table)
         change = invariance(table, copies)
         metrics = {f"symmetry/{name}": Metric(value) for name, value in change.items()}
         if config["seed"] in chosen.points:
-            _write_points(table, config, row)
+            points = _write_points(table, config, row)
     counts, each = {"models": models}, {}
     for protocol, found in scores.items():
         counts[f"queries, {protocol}"] = next(iter(found.values())).queries
         metrics |= {f"{protocol}/{name}": Metric(s.value, s.chance, s.low, s.high) for name, s in found.items()}
         each |= {f"{protocol}/{name}": score.each for name, score in found.items()}
-    origin = {"zoo": made_by.get("zoo", ""), "config": fingerprint(config), **provenance.stamp()}
+    origin = {"zoo": made_by.get("zoo", ""), "config": fingerprint(_scored(config)), **provenance.stamp()}
     path = write_record(
         results / "records", config["experiment"], row, config["seed"], metrics, counts, origin,
         time.monotonic() - started, queries=each,
     )  # fmt: skip
+    with Tracking(config, "evaluate", where) as tracked:
+        if tracked:
+            rows = pd.DataFrame([{"metric": name, **asdict(metric)} for name, metric in metrics.items()])
+            found_for = examples(table, chosen.relevant_by, config["seed"])
+            tracked.used(made_embeddings(where, config["producer"]["name"]))
+            tell_evaluation(tracked, rows, counts, found_for, origin["zoo"])
+            if points is not None:
+                tracked.table("embedding", points)
+                tracked.picture("scatter", _scatter(points, row_label(row), where))
     print(f"{row_label(row)}: " + ", ".join(_brief(name, found) for name, found in scores.items()) + f": {path}")
 
 
@@ -93,10 +108,24 @@ def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> tuple[dict[s
     return scores, ranking.provenance, len(ranking.gallery)
 
 
-def _write_points(table: EmbeddingTable, config: Mapping[str, Any], row: Mapping[str, str]) -> None:
+def _scored(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config decides a record; who is told does not."""
+    return {key: value for key, value in config.items() if key != "tracking"}
+
+
+def _write_points(table: EmbeddingTable, config: Mapping[str, Any], row: Mapping[str, str]) -> pd.DataFrame:
     points, method = project(table, config["seed"])
     with replacing(points_path(config, row, config["seed"])) as path:
         points.assign(method=method).to_csv(path, index=False)
+    return points
+
+
+def _scatter(points: pd.DataFrame, title: str, where: Path) -> Path:
+    from peace.reporting.figures import draw, points_csv  # slow to import, and seldom needed
+    from peace.reporting.results import write
+
+    write(draw(points_csv({title: points}), where / "scatter.csv"))
+    return where / "scatter.png"
 
 
 def points_path(config: Mapping[str, Any], row: Mapping[str, str], seed: int) -> Path:

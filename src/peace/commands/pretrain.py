@@ -8,14 +8,16 @@ import torch
 
 from peace import provenance, seeding
 from peace.augmentations import AUGMENTATIONS, Augmentation
-from peace.config import fingerprint, run_directory, zoo_directory
+from peace.config import run_directory, zoo_directory
 from peace.errors import InputError
 from peace.losses import LOSSES
 from peace.models.embedder import RegressionConfig, build_embedder
 from peace.models.saving import load_producer, save_producer
 from peace.registry import arguments
+from peace.tracking import artifacts
+from peace.tracking.run import Tracking
 from peace.training.data import ZooData
-from peace.training.fit import TrainerConfig, fit
+from peace.training.fit import TrainerConfig, fit, last_gauges
 from peace.training.module import Contrastive, OptimizerConfig
 from peace.training.place import find_place
 from peace.training.together import together
@@ -44,15 +46,23 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     )  # fmt: skip
     place = find_place(trainer.devices, trainer.num_nodes)
     others = together(place, "peace.commands.pretrain:run", config)
-    trained_on = fit(module, data, trainer, where, fingerprint([str(where)]), dict(config), others)
-    if not place.first:
-        return
-    if trained_on is None and (where / "embedder").is_dir():
-        print(f"embedder {load_producer(where / 'embedder')[1][:12]} was trained already: {where}")
-        return
-    spent = {"zoo": zoo.hash, "seconds": round(time.monotonic() - started, 1), **provenance.stamp(trained_on or "cpu")}
-    identity = save_producer(where / "embedder", module.embedder, config, spent)
-    print(f"embedder {identity[:12]} trained on {len(data.rows)} checkpoints in {spent['seconds']} s: {where}")
+    with Tracking(config, "pretrain", where) as tracked:
+        tracked.describe(zoo_hash=zoo.hash)
+        tracked.used(artifacts.zoo(zoo.folder, hash=zoo.hash))
+        trained_on = fit(module, data, trainer, where, tracked, others)
+        if not place.first:
+            return
+        if trained_on is None and (where / "embedder").is_dir():
+            identity = load_producer(where / "embedder")[1]
+            # A run of a sweep that comes upon a trained embedder needs its gauges too.
+            tracked.log(last_gauges(where))
+            print(f"embedder {identity[:12]} was trained already: {where}")
+        else:
+            seconds = round(time.monotonic() - started, 1)
+            spent = {"zoo": zoo.hash, "seconds": seconds, **provenance.stamp(trained_on or "cpu")}
+            identity = save_producer(where / "embedder", module.embedder, config, spent)
+            print(f"embedder {identity[:12]} trained on {len(data.rows)} checkpoints in {seconds} s: {where}")
+        tracked.made(artifacts.embedder(where, hash=identity))
 
 
 def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Augmentation]:

@@ -10,8 +10,11 @@ from peace.commands.evaluate import points_path
 from peace.config import compose, folder, place
 from peace.errors import InputError, PeaceError
 from peace.reporting.figures import points_csv
+from peace.reporting.record import read_records
 from peace.reporting.results import Results, differing, write
 from peace.reporting.spec import read_spec
+from peace.tracking import artifacts
+from peace.tracking.run import Tracking
 
 
 def run(experiment: str | None, words: list[str], check: bool = False, dry_run: bool = False) -> None:
@@ -40,6 +43,17 @@ def run(experiment: str | None, words: list[str], check: bool = False, dry_run: 
         write(files)
         print(table)
         print("\n".join(f"written: {path}" for path in files))
+        if experiment:
+            _tell(config, results, experiment, table)
+
+
+def _tell(config: Mapping[str, Any], results: Results, experiment: str, table: str) -> None:
+    with Tracking(config, "table", place(config, "runs") / experiment) as tracked:
+        zoos = sorted({record.zoo for record in read_records(results.folder / "records", experiment)})
+        tracked.describe(zoo_hash=zoos)
+        tracked.text("table", table)
+        files = (results.folder / "tables" / f"{experiment}.{suffix}" for suffix in ("md", "tex", "csv"))
+        tracked.made(artifacts.table(experiment, *files))
 
 
 def _states(results: Results, names: list[str]) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from peace.config import compose, zoo_directory
 from peace.errors import InputError, PeaceError
+from peace.tracking.run import Tracking
+from peace.tracking.zoo import tell_zoo
 from peace.zoo.readers import write_safetensors
 from peace.zoo.recipe import shards
 from peace.zoo.storage import Zoo
@@ -26,8 +28,11 @@ def train(name: str, words: Sequence[str], dry_run: bool) -> None:
             print(f"{len(shard.runs):6d} models  {shard.plan.epochs:4d} epochs  {shard.file}")
         print(f"would be trained into {folder}")
         return
-    zoo = train_zoo(recipe, folder)
-    diverged = zoo.rows.loc[zoo.rows["status"] == "diverged", "run_id"].nunique()
+    # Its runs lie beside the zoos of its name: a zoo's folder holds a zoo and nothing else.
+    with Tracking(config, "zoo train", folder.parent, folder) as tracked:
+        zoo = train_zoo(recipe, folder)
+        diverged = zoo.rows.loc[zoo.rows["status"] == "diverged", "run_id"].nunique()
+        tell_zoo(tracked, zoo, diverged)
     print(f"zoo of {zoo.rows['run_id'].nunique()} models, {len(zoo.rows)} checkpoints, {diverged} diverged: {folder}")
 
 

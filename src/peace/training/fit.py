@@ -1,7 +1,6 @@
 """Training of an embedder in a run directory: starts, or goes on where it was stopped."""
 
 import logging
-import os
 import pickle
 import sys
 import warnings
@@ -12,17 +11,20 @@ from pathlib import Path
 from typing import Literal
 
 import lightning as L
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from pydantic import PositiveInt
 
 from peace.errors import InputError
 from peace.interruption import Interrupted, stop_requests
+from peace.tracking.tell import UNTRACKED, Tracked
 from peace.training.callbacks import Checkpointing
 from peace.training.data import ZooData
+from peace.training.logger import TrackedLogger
 from peace.training.module import Contrastive
 
 CHECKPOINT = "last.ckpt"
@@ -42,7 +44,6 @@ class TrainerConfig:
         num_nodes: Machines.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two logged losses.
-        logger: `csv`, or `wandb` (offline unless a key is set).
         progress: Whether to show a progress bar on a terminal.
     """
 
@@ -54,7 +55,6 @@ class TrainerConfig:
     num_nodes: PositiveInt = 1
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 10
-    logger: Literal["csv", "wandb"] = "csv"
     progress: bool = True
 
 
@@ -63,8 +63,7 @@ def fit(
     data: ZooData,
     config: TrainerConfig,
     run: Path,
-    name: str,
-    record: dict,
+    tracked: Tracked = UNTRACKED,
     others: AbstractContextManager[None] | None = None,
 ) -> str | None:
     """Trains a module to its last step and returns the kind of device used, None where nothing was left to train.
@@ -76,8 +75,7 @@ def fit(
         data: Its batches.
         config: How long and on what.
         run: The run directory; checkpoint and logs go there.
-        name: The run's id for the logger, a pure function of the config.
-        record: The config, for the logger.
+        tracked: Who is told of losses and gauges, beside the CSV files.
         others: What holds the other processes of the training while it lasts, see `together`.
 
     Raises:
@@ -97,7 +95,7 @@ def fit(
             precision=config.precision,
             accelerator=config.accelerator,
             **_processes(config),
-            logger=_logger(config.logger, run, name, record, start),
+            logger=_loggers(run, start, tracked),
             callbacks=_callbacks(config, checkpoint, stop),
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -181,9 +179,14 @@ def _callbacks(config: TrainerConfig, checkpoint: Path, stop: object) -> list[L.
     return [*callbacks, TQDMProgressBar()] if _shown(config) else callbacks
 
 
-def _logger(kind: str, run: Path, name: str, record: dict, start: int) -> Logger:
-    """A logger that never deletes what an earlier part of the same run wrote."""
-    if kind == "csv":
-        return CSVLogger(run, name="logs", version=f"from_step_{start:06d}")
-    mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-    return WandbLogger(project="peace", save_dir=run, id=name, name=name, resume="allow", mode=mode, config=record)
+def _loggers(run: Path, start: int, tracked: Tracked) -> list[Logger]:
+    """CSV files, of which each part of a run writes its own and deletes none, and W&B if it is on."""
+    csv = CSVLogger(run, name="logs", version=f"from_step_{start:06d}")
+    return [csv, TrackedLogger(tracked)] if tracked else [csv]
+
+
+def last_gauges(run: Path) -> dict[str, float]:
+    """Returns the last value of each gauge that a run directory's CSV files hold."""
+    parts = [pd.read_csv(path) for path in sorted(run.glob("logs/*/metrics.csv"))]
+    rows = pd.concat(parts).filter(like="val/").dropna(how="all") if parts else pd.DataFrame()
+    return {str(name): float(value) for name, value in (rows.iloc[-1] if len(rows) else rows).items()}

@@ -70,6 +70,10 @@ class Contrastive(L.LightningModule):
         """
         torch.manual_seed(seeding.key(self.seed, "dropout", self.global_step) + self.global_rank)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the learning rate that the step is taken with."""
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"], batch_size=1)
+
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:
         """Returns the loss of a batch, of the joint batch where several processes have a share of it.
 

@@ -1,0 +1,31 @@
+"""`peace sync`: uploads what was recorded offline to Weights & Biases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from peace.config import compose, place
+from peace.errors import InputError
+from peace.tracking.upload import upload, waiting
+
+
+def run(folder: str | None, words: Sequence[str]) -> None:
+    """Uploads the offline runs below a folder, by default those of the runs and of the zoos.
+
+    Args:
+        folder: Where to look.
+        words: `key=value` words; `paths.runs` and `paths.zoos` are used.
+
+    Raises:
+        InputError: The folder does not exist, or there is no key.
+        PeaceError: Some runs were not uploaded.
+    """
+    config = compose("pretrain", words)
+    folders = [Path(folder)] if folder else [place(config, "runs"), place(config, "zoos")]
+    if folder and not folders[0].is_dir():
+        raise InputError("no such folder", got=folder, do="name one that holds runs")
+    logs = waiting(folders)
+    if not logs:
+        print(f"nothing to upload in {', '.join(map(str, folders))}")
+        return
+    upload(logs)
+    print(f"{len(logs)} runs uploaded")
