@@ -1,5 +1,6 @@
 """`peace evaluate`: retrieval scores of a run's embeddings, as a record."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from peace.registry import arguments
 from peace.reporting.record import Metric, row_label, write_record
 from peace.tracking.evaluation import tell_evaluation
 from peace.tracking.run import Tracking
+from peace.tracking.tell import Tracked
 
 Scores = dict[str, Score]
 
@@ -82,11 +84,8 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             tracked.used(made_embeddings(where, config["producer"]["name"]))
             tell_evaluation(tracked, rows, counts, found_for, origin["zoo"])
             if points is not None:
-                from peace.reporting.figures import scatter  # slow to import, and seldom needed
-
                 tracked.table("embedding", points)
-                scatter(points, row_label(row), where / "scatter.png")
-                tracked.picture("scatter", where / "scatter.png")
+                _tell_scatter(tracked, points, row_label(row), where / "scatter.png")
     print(f"{row_label(row)}: " + ", ".join(_brief(name, found) for name, found in scores.items()) + f": {path}")
 
 
@@ -108,6 +107,18 @@ def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> tuple[dict[s
         )
         scores[protocol] = score_ranking(part, **options)
     return scores, ranking.provenance, len(ranking.gallery)
+
+
+def _tell_scatter(tracked: Tracked, points: pd.DataFrame, title: str, picture: Path) -> None:
+    """Draws the points and tells the picture; that there are too many tasks to draw must not fail an evaluation."""
+    from peace.reporting.figures import scatter  # slow to import, and seldom needed
+
+    try:
+        scatter(points, title, picture)
+    except InputError as error:
+        print(f"peace: no picture: {error}", file=sys.stderr)
+        return
+    tracked.picture("scatter", picture)
 
 
 def _scored(config: Mapping[str, Any]) -> dict[str, Any]:
