@@ -90,15 +90,17 @@ def test_a_mode_that_does_not_exist_is_refused(home: Path, peace: Peace, monkeyp
 
 
 def test_only_the_first_of_several_processes_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
+    names = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
+    for name in names:
+        monkeypatch.setenv(name, "0")
+    for name in names:
+        monkeypatch.setenv(name, "1")
+        assert not first_process()
+        monkeypatch.delenv(name)
     assert first_process()
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not first_process()
     with Tracking(CONFIG, "zoo train", tmp_path) as tracked:
         assert tracked is UNTRACKED and not tracked
-    monkeypatch.setenv("RANK", "0")
-    assert first_process()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """`peace evaluate`: retrieval scores of a run's embeddings, as a record."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from peace.registry import arguments
 from peace.reporting.record import Metric, row_label, write_record
 from peace.tracking.evaluation import tell_evaluation
 from peace.tracking.run import Tracking
+from peace.tracking.tell import Tracked
 
 Scores = dict[str, Score]
 
@@ -84,7 +86,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             tell_evaluation(tracked, rows, counts, found_for, origin["zoo"])
             if points is not None:
                 tracked.table("embedding", points)
-                tracked.picture("scatter", _scatter(points, row_label(row), where))
+                _tell_scatter(tracked, points, row_label(row), where / "scatter.png")
     print(f"{row_label(row)}: " + ", ".join(_brief(name, found) for name, found in scores.items()) + f": {path}")
 
 
@@ -108,6 +110,19 @@ def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> tuple[dict[s
     return scores, ranking.provenance, len(ranking.gallery)
 
 
+def _tell_scatter(tracked: Tracked, points: pd.DataFrame, title: str, picture: Path) -> None:
+    """Draws the points and tells the picture; that there are too many tasks to draw must not fail an evaluation."""
+    from peace.reporting.figures import draw, points_csv  # slow to import, and seldom needed
+    from peace.reporting.results import write
+
+    try:
+        write(draw(points_csv({title: points}), picture.with_suffix(".csv")))
+    except InputError as error:
+        print(f"peace: no picture: {error}", file=sys.stderr)
+        return
+    tracked.picture("scatter", picture)
+
+
 def _scored(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a config decides a record; who is told does not."""
     return {key: value for key, value in config.items() if key != "tracking"}
@@ -118,14 +133,6 @@ def _write_points(table: EmbeddingTable, config: Mapping[str, Any], row: Mapping
     with replacing(points_path(config, row, config["seed"])) as path:
         points.assign(method=method).to_csv(path, index=False)
     return points
-
-
-def _scatter(points: pd.DataFrame, title: str, where: Path) -> Path:
-    from peace.reporting.figures import draw, points_csv  # slow to import, and seldom needed
-    from peace.reporting.results import write
-
-    write(draw(points_csv({title: points}), where / "scatter.csv"))
-    return where / "scatter.png"
 
 
 def points_path(config: Mapping[str, Any], row: Mapping[str, str], seed: int) -> Path:

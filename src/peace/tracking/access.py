@@ -44,5 +44,5 @@ def has_key() -> bool:
 
 def first_process() -> bool:
     """Returns whether this is the first of the processes that train one model; the others tell nothing."""
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return next((rank for rank in ranks if rank is not None), "0") == "0"
+    # Each launcher sets some of them: what is first by every one of them is first.
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
