@@ -2,7 +2,6 @@
 
 import re
 
-import bm25s
 import torch
 from torch import Tensor
 
@@ -35,6 +34,8 @@ class Bm25Index:
         words = [_words(text) for text in documents]
         self._scorer = None
         if any(words):
+            import bm25s  # here, because it imports numba, and few commands rank texts
+
             self._scorer = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
             self._scorer.index(words, show_progress=False)
 
