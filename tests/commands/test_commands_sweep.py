@@ -30,8 +30,9 @@ def killer(tasks: list[Task], moment: float) -> Iterator[list[str]]:
         while not over.wait(0.005):
             found = running()
             began = began or (time.monotonic() if found else None)
-            if found and time.monotonic() > (began or 0) + moment:
-                os.kill(folder.read(found[0])["pid"], signal.SIGKILL)
+            pid = folder.read(found[0]).get("pid") if found else None
+            if pid and time.monotonic() > (began or 0) + moment:
+                os.kill(pid, signal.SIGKILL)
                 killed.append(found[0].verb)
                 return
 

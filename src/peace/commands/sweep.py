@@ -11,6 +11,8 @@ from peace.sweeps.local import LocalSweep
 from peace.sweeps.spec import Task, manifest
 from peace.sweeps.state import SweepFolder
 
+_SLOW = ["peace.commands.pretrain", "peace.commands.evaluate"]
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -55,7 +57,8 @@ def run(
     """
     _require_sense(ask)
     tasks = manifest(experiment, seeds, words)
-    config = compose("evaluate", [f"experiment={experiment}", *(word for word in words if word.startswith("paths."))])
+    own = [word for word in words if word.startswith(("paths.", "tracking"))]
+    config = compose("evaluate", [f"experiment={experiment}", *own])
     folder = SweepFolder(place(config, "runs") / experiment / "sweep")
     if ask.status:
         print(status.table(folder, _statuses(folder, tasks)))
@@ -64,7 +67,8 @@ def run(
         if not chosen:
             print(f"nothing to run: no command is {ask.resubmit}")
         elif ask.local:
-            LocalSweep(folder, tasks, ask.jobs, peace).run(chosen)
+            imported = [*_SLOW, *(["wandb"] if config["tracking"]["name"] == "wandb" else [])]
+            LocalSweep(folder, tasks, ask.jobs, peace, imported).run(chosen)
         else:
             jobs = slurm.submit(folder, tasks, chosen, ask.throttle)
             print(f"{len(chosen)} commands in {len(jobs)} arrays: {' '.join(jobs)}")

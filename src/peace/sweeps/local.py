@@ -21,24 +21,26 @@ from peace.sweeps.state import SweepFolder, unmet
 from peace.sweeps.task import argv, execute
 
 Peace = Callable[[Sequence[str]], int]
-_HEAVY = ["peace.commands.pretrain", "peace.commands.evaluate"]
 _LOOK_SECONDS = 0.5
 
 
 class LocalSweep:
     """Runs commands as soon as those that they depend on are done; what depends on a failed one is not run.
 
-    Commands are forked from a server that has imported torch once, and share the processor's cores evenly.
+    Commands are forked from a server that has imported what is slow to import, and share the processor's cores evenly.
 
     Args:
         folder: Where states and logs go.
         tasks: The whole manifest.
         jobs: How many commands run at a time. With one, their output goes to the terminal, else to their logs.
         peace: Runs a `peace` command in the process that it is called in, and returns its exit code.
+        imported: Modules that the server imports before it forks.
     """
 
-    def __init__(self, folder: SweepFolder, tasks: Sequence[Task], jobs: int, peace: Peace) -> None:
-        self.folder, self.jobs, self.peace = folder, jobs, peace
+    def __init__(
+        self, folder: SweepFolder, tasks: Sequence[Task], jobs: int, peace: Peace, imported: Sequence[str] = ()
+    ) -> None:
+        self.folder, self.jobs, self.peace, self.imported = folder, jobs, peace, list(imported)
         self.tasks = {task.number: task for task in tasks}
         self.left: list[Task] = []
         self.running: dict[Task, BaseProcess] = {}
@@ -55,7 +57,7 @@ class LocalSweep:
         for task in selected:
             self.folder.forget_job(task)
             self.folder.write(task, "waiting")
-        self.left, context, told = list(selected), _context(self.jobs), False
+        self.left, context, told = list(selected), _context(self.jobs, self.imported), False
         with stop_requests() as stop:
             try:
                 while self.running or (self.left and not stop.asked):
@@ -135,11 +137,11 @@ class LocalSweep:
             raise PeaceError(f"{blocked} of {selected} commands were not run, because what they depend on is not done")
 
 
-def _context(jobs: int) -> ForkServerContext:
+def _context(jobs: int, imported: list[str]) -> ForkServerContext:
     if jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_HEAVY)
+    context.set_forkserver_preload(imported)
     return context
 
 
