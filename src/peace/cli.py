@@ -196,7 +196,7 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def sync(parsed: argparse.Namespace) -> None:
         from peace.commands import sync
 
-        sync.run(parsed.folder, parsed.words)
+        sync.run(parsed.folder, parsed.words, parsed.dry_run)
 
     def names(parsed: argparse.Namespace) -> None:
         from peace.commands import list as listing
@@ -224,6 +224,7 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     )  # fmt: skip
     verb = _verb(verbs, "sync", "upload what was recorded offline to Weights & Biases", sync)
     verb.add_argument("folder", nargs="?", help="where to look (default: the folders of the runs and of the zoos)")
+    verb.add_argument("--dry-run", action="store_true", help="say what would be uploaded")
     verb.set_defaults(words=[])
     verb.takes_words = True
     verb = _verb(verbs, "list", "print what can be named in a config", names)

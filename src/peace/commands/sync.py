@@ -8,12 +8,13 @@ from peace.errors import InputError
 from peace.tracking.upload import upload, waiting
 
 
-def run(folder: str | None, words: Sequence[str]) -> None:
+def run(folder: str | None, words: Sequence[str], dry_run: bool = False) -> None:
     """Uploads the offline runs below a folder, by default those of the runs and of the zoos.
 
     Args:
         folder: Where to look.
         words: `key=value` words; `paths.runs` and `paths.zoos` are used.
+        dry_run: Only say what would be uploaded.
 
     Raises:
         InputError: The folder does not exist, or there is no key.
@@ -26,6 +27,9 @@ def run(folder: str | None, words: Sequence[str]) -> None:
     logs = waiting(folders)
     if not logs:
         print(f"nothing to upload in {', '.join(map(str, folders))}")
+        return
+    if dry_run:
+        print("\n".join(f"would upload {log}" for log in logs))
         return
     upload(logs)
     print(f"{len(logs)} runs uploaded")

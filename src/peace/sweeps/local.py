@@ -45,6 +45,8 @@ class LocalSweep:
         self.left: list[Task] = []
         self.running: dict[Task, BaseProcess] = {}
         self.ended: dict[Task, int] = {}
+        self.started: dict[Task, float] = {}
+        self.seconds: dict[str, list[float]] = {}
         self.began = time.monotonic()
 
     def run(self, selected: Sequence[Task]) -> None:
@@ -91,7 +93,7 @@ class LocalSweep:
             around = (Path.cwd(), dict(os.environ))
             process = context.Process(target=_child, args=(self.folder, task, self._log(task), self.peace, around))
             process.start()
-            self.running[task] = process
+            self.running[task], self.started[task] = process, time.monotonic()
             self._say(task, "")
 
     def _log(self, task: Task) -> Path | None:
@@ -106,15 +108,23 @@ class LocalSweep:
             process.join()
             del self.running[task]
             self.ended[task] = process.exitcode
+            self.seconds.setdefault(task.verb, []).append(time.monotonic() - self.started[task])
             if process.exitcode not in (0, Interrupted.exit_code):
                 # Also where it was killed, and could not say so itself.
                 self.folder.write(task, "failed", exit_code=process.exitcode)
                 self._say(task, f"ended with exit code {process.exitcode}: ")
 
     def _say(self, task: Task, what: str) -> None:
-        spent, done = time.monotonic() - self.began, len(self.ended)
-        left = f", about {spent / done * (len(self.tasks) - done):.0f} s left" if done and self.left else ""
-        print(f"[{task.number}/{len(self.tasks)}, {spent:.0f} s{left}] {what}{task.line}", flush=True)
+        spent = f"{time.monotonic() - self.began:.0f} s{self._estimate()}"
+        print(f"[{task.number}/{len(self.tasks)}, {spent}] {what}{task.line}", flush=True)
+
+    def _estimate(self) -> str:
+        """How long it may still take, once a command of each kind that is left has ended."""
+        waiting = [task.verb for task in (*self.left, *self.running)]
+        if not waiting or any(verb not in self.seconds for verb in waiting):
+            return ""
+        left = sum(sum(self.seconds[verb]) / len(self.seconds[verb]) for verb in waiting) / self.jobs
+        return f", about {left:.0f} s left"
 
     def _signal(self, number: int) -> None:
         for process in self.running.values():
