@@ -66,7 +66,7 @@ class Job:
         Raises:
             PeaceError: The job could not be put back into the queue.
         """
-        job = os.environ["SLURM_JOB_ID"]
+        job = _own_name()
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self._pass_on)
         code = execute(self.sweep, self.task, self._call, job=self.sweep.job(self.task) or job)
@@ -92,6 +92,13 @@ class Job:
         self.asked.append(number)
         if self.process is not None:
             self.process.send_signal(number)
+
+
+def _own_name() -> str:
+    """This job as Slurm's commands must call it: the id of an array's last task is also that of the whole array."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
 
 
 def _processes() -> tuple[int, int]:
