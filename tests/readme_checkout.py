@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 
+_METHODS = ("peace", "flat", "metadata_50")
 _SMALL = {
     "zoo/demo.yaml": {
         "subset_count": 4, "subset_size": 3, "held_out": 1, "seeds": 2, "epochs": 2, "checkpoints": [1, 2],
@@ -37,8 +39,21 @@ def small_checkout(folder: Path) -> Path:
     for name, values in _SMALL.items():
         path = folder / "configs" / name
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+    sweep = folder / "experiments" / "demo" / "sweep.yaml"
+    sweep.write_text(yaml.safe_dump(_fewer_methods(yaml.safe_load(sweep.read_text())), sort_keys=False))
     _borrow_environment(folder)
     return folder
+
+
+def _fewer_methods(sweep: dict[str, Any]) -> dict[str, Any]:
+    def kept(step: dict[str, Any]) -> dict[str, Any]:
+        if "only" not in step:
+            return step
+        return {**step, "only": {"method": [method for method in step["only"]["method"] if method in _METHODS]}}
+
+    methods = {name: words for name, words in sweep["axes"]["method"].items() if name in _METHODS}
+    steps = [step for step in map(kept, sweep["steps"]) if step.get("only") != {"method": []}]
+    return {**sweep, "seeds": [0, 1], "axes": {"method": methods}, "steps": steps}
 
 
 def _borrow_environment(folder: Path) -> None:
