@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from peace.config import folder
+from peace.config import compose, folder, run_directory
 
 EXPERIMENT = "tiny"
 
@@ -39,8 +39,8 @@ test_share: 0.25
 
 # Every step leaves a checkpoint, so that a test sees that training has begun.
 _TRAINER = """
-max_steps: 90
-steps_per_epoch: 60
+max_steps: 40
+steps_per_epoch: 30
 precision: 32-true
 accelerator: cpu
 devices: 1
@@ -49,34 +49,39 @@ log_every: 10
 progress: false
 """
 
-# Six runs: three methods for two seeds. SHARDS: in how many parts the trained encoders embed.
-_SWEEP = """
-seeds: [0, 1]
-words: >-
-  zoo=tiny trainer=tiny encoder.hidden_dim=8 aggregator=mean aggregator.embedding_dim=16 head.hidden_dim=8
-  head.projection_dim=8 sampler.batch_size=16
+# Six runs, two of which train. Kept apart: SHARDS, in how many parts `peace` embeds the zoo.
+METHODS = {
+    "peace": "",
+    "narrow": "encoder.hidden_dim=4",
+    **{name: f"producer={name}" for name in ("flat", "statistics", "path_product", "random")},
+}
+_WORDS = (
+    "zoo=tiny trainer=tiny encoder.hidden_dim=8 aggregator=mean aggregator.embedding_dim=16 head.hidden_dim=8 "
+    "head.projection_dim=8 sampler.batch_size=16"
+)
+_SWEEP = f"""
+seeds: [0]
+words: {_WORDS}
 axes:
-  method: {peace: "", flat: producer=flat, statistics: producer=statistics}
+  method: {METHODS}
 steps:
-  - {command: peace zoo train tiny, once: experiment}
-  - {command: peace pretrain, only: {method: [peace]}}
-  - {command: peace embed embed.batch_size=8, only: {method: [peace]}, shards: SHARDS}
-  - {command: peace embed, only: {method: [flat, statistics]}}
-  - {command: peace evaluate}
-  - {command: peace table tiny, once: experiment}
+  - {{command: peace zoo train tiny tracking=none, once: experiment}}
+  - {{command: peace pretrain, only: {{method: [peace, narrow]}}}}
+  - {{command: peace embed tracking=none embed.batch_size=8, only: {{method: [peace]}}, shards: SHARDS}}
+  - {{command: peace embed tracking=none embed.batch_size=8, only: {{method: [narrow]}}}}
+  - {{command: peace embed tracking=none, only: {{method: {list(METHODS)[2:]}}}}}
+  - {{command: peace evaluate tracking=none}}
+  - {{command: peace table tiny, once: experiment}}
 """
 
-_TABLE = """
+_TABLE = f"""
 title: A small table
 caption: Of a small zoo.
-seeds: 2
-rows:
-  - {row: {method: peace}, label: peace}
-  - {row: {method: flat}, label: flat}
-  - {row: {method: statistics}, label: statistics}
-baseline: {method: flat}
+seeds: 1
+rows: {[{"row": {"method": name}, "label": name} for name in METHODS]}
+baseline: {{method: flat}}
 blocks:
-  - {title: Seen, columns: [{metric: seen/precision@5, label: "P@5", format: percent}]}
+  - {{title: Seen, columns: [{{metric: seen/precision@5, label: "P@5", format: percent}}]}}
 """
 
 
@@ -160,9 +165,10 @@ class Home:
         (found,) = [state for state in map(_content, paths) if state["line"].startswith(command)]
         return found
 
-    def checkpoint(self, seed: int) -> Path | None:
-        """The checkpoint of the training of a seed, once there is one."""
-        return next((self.path / "runs" / EXPERIMENT).glob(f"*/seed{seed}/last.ckpt"), None)
+    def run(self, method: str) -> Path:
+        """The run directory of a method."""
+        words = [f"experiment={EXPERIMENT}", *_WORDS.split(), *METHODS[method].split()]
+        return self.path / run_directory(compose("evaluate", words, self.path / "configs"))
 
     def tables(self) -> dict[str, bytes]:
         """The experiment's tables by file name."""
