@@ -8,7 +8,7 @@
 # What each step needs, as options of sbatch. Steps: zoo, pretrain, embed, evaluate.
 # export PEACE_SBATCH_ZOO="--cpus-per-task=16 --mem=64G --time=04:00:00"
 # export PEACE_SBATCH_PRETRAIN="--gpus-per-node=1 --cpus-per-task=8 --mem=64G --time=08:00:00"
-# export PEACE_SBATCH_EMBED="--gpus-per-node=1 --cpus-per-task=4 --mem=32G --time=02:00:00"
+# export PEACE_SBATCH_EMBED="--cpus-per-task=4 --mem=32G --time=02:00:00"
 # export PEACE_SBATCH_EVALUATE="--cpus-per-task=4 --mem=32G --time=01:00:00"
 
 # One training on two nodes of four GPUs each, a process a GPU. Ask for GPUs by the node, not by the task.

@@ -109,6 +109,57 @@ def test_a_stop_reaches_every_command_once_and_the_rest_is_missing(folder: Sweep
     assert states(folder, tasks) == ["missing"] * 3 and not Path("later").exists()
 
 
+def test_what_has_nothing_to_save_ends_at_a_stop_with_all_that_it_started(folder: SweepFolder) -> None:
+    tasks = [Task(1, 0, "sh -c 'touch begun; sleep 3; touch orphan'", ()), Task(2, 1, "true", (1,))]
+
+    def interrupt() -> None:
+        while not Path("begun").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    killer = threading.Thread(target=interrupt)
+    killer.start()
+    with pytest.raises(Interrupted, match="2 of 2 commands left"):
+        LocalSweep(folder, tasks, 2, no_peace).run(tasks)
+    killer.join()
+    time.sleep(3.2)
+    assert states(folder, tasks) == ["missing"] * 2 and not Path("orphan").exists()
+
+
+def test_a_task_in_other_hands_keeps_its_state(folder: SweepFolder) -> None:
+    tasks = [Task(1, 0, "touch twice", ())]
+    with folder.running(tasks[0]):
+        with pytest.raises(PeaceError, match="1 of 1 commands failed"):
+            LocalSweep(folder, tasks, 2, no_peace).run(tasks)
+    assert not Path("twice").exists() and "runs already" in folder.log(tasks[0]).read_text()
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.5, 1.5])
+def test_a_sweep_may_be_stopped_while_it_starts(moment: float, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from peace.sweeps.local import LocalSweep; from peace.sweeps.spec import Task\n"
+        "from peace.sweeps.state import SweepFolder; from peace.interruption import Interrupted\n"
+        "if __name__ == '__main__':\n"
+        "    print('ready', flush=True)\n"
+        "    tasks = [Task(1, 0, 'sleep 20', ())]\n"
+        "    try:\n"
+        "        LocalSweep(SweepFolder(Path('sweep')), tasks, 2, print, ['torch']).run(tasks)\n"
+        "    except Interrupted as stop:\n"
+        "        print(stop)\n"
+    )
+    (tmp_path / "one.py").write_text(code)
+    command = [sys.executable, "one.py"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(moment)
+    # As a terminal does: to every process of the group.
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "stopped with 1 of 1 commands left" in out and "Traceback" not in err, err
+
+
 def test_a_sweep_that_is_killed_itself_leaves_what_can_be_told(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from peace.sweeps.local import LocalSweep; from peace.sweeps.spec import Task\n"

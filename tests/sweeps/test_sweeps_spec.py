@@ -69,6 +69,17 @@ def test_what_runs_once_comes_before_all_later_commands(tmp_path: Path, monkeypa
     ]
 
 
+def test_the_training_of_a_zoo_gets_only_words_that_it_knows(tasks: list[Task]) -> None:
+    found = manifest("tiny", [0], ["trainer.max_steps=3", "zoo.seeds=2", "tracking=none"])
+    assert found[0].line == "peace zoo train demo seed=0 zoo.seeds=2 tracking=none"
+    assert found[1].line.endswith("trainer=demo trainer.max_steps=3 zoo.seeds=2 tracking=none")
+
+
+def test_a_repeated_seed_is_refused(tasks: list[Task]) -> None:
+    with pytest.raises(InputError, match="a seed stands more than once"):
+        manifest("tiny", [3, 3])
+
+
 def test_keys_are_a_pure_function_of_the_line() -> None:
     tasks = [Task(1, 0, "python experiments/speed/measure.py seed=0", ()),
              Task(9, 4, "python experiments/speed/measure.py seed=0", (1,)),

@@ -69,8 +69,39 @@ def test_a_job_in_the_queue_is_pending_or_running_and_one_that_left_it_failed(tm
         folder.write(task, "waiting")
         folder.submitted(task, f"7_{task.number}")
     folder.write(TASKS[0], "running")
-    assert states(folder, {"7_1": "RUNNING", "7_2": "PENDING"})[:3] == ["running", "pending", "missing"]
-    assert states(folder, {})[:3] == ["failed", "missing", "missing"]
+    assert states(folder, {"7_1": "RUNNING", "7_2": "PENDING"})[:3] == ["running", "pending", "failed"]
+    assert states(folder, {})[:3] == ["failed"] * 3
+    folder.write(TASKS[1], "failed")
+    assert states(folder, {"7_2": "PENDING"})[1] == "pending", "put back into the queue by somebody else"
+    assert states(folder, {"7_2": "COMPLETING"})[1] == "failed"
+
+
+def test_another_machine_s_process_is_not_taken_for_dead(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    folder.write(TASKS[0], "running", host="elsewhere", pid=1)
+    assert states(folder)[0] == "running"
+
+
+def test_what_comes_after_a_command_that_runs_again_runs_again_too(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    for task in TASKS:
+        folder.write(task, "done")
+    folder.write(TASKS[2], "waiting")
+    # The table was made, but of fewer embeddings.
+    assert [task.number for task in selected(statuses(folder, TASKS, {}), "missing")] == [3, 4]
+    folder.write(TASKS[2], "failed")
+    assert [task.number for task in selected(statuses(folder, TASKS, {}), "failed")] == [3, 4]
+
+
+def test_what_was_changed_in_vain_is_put_back(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    folder.write(TASKS[0], "done", exit_code=0)
+    before = folder.read(TASKS[0])
+    for content, job in ((before, "5_1"), (before, ""), ({}, "")):
+        folder.write(TASKS[0], "waiting")
+        folder.submitted(TASKS[0], "9_1")
+        folder.restore(TASKS[0], content, job)
+        assert (folder.read(TASKS[0]), folder.job(TASKS[0])) == (content, job)
 
 
 def test_a_process_holds_its_task_until_it_ends_however_that_is(tmp_path: Path) -> None:
@@ -97,12 +128,14 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_shows_state_job_log_and_command(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
-    folder.write(TASKS[0], "done")
+    folder.write(TASKS[0], "done", log=str(folder.log(TASKS[0])))
     folder.submitted(TASKS[0], "12_1")
-    folder.log(TASKS[0]).parent.mkdir()
-    folder.log(TASKS[0]).touch()
+    folder.submitted(TASKS[2], "12_3")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "slurm-12_3.log").write_text("module: not found")
     lines = table(folder, statuses(folder, TASKS, {})).splitlines()
     assert lines[0].split() == ["#", "state", "job", "log", "command"]
     assert lines[1].split(maxsplit=4) == ["1", "done", "12_1", str(folder.log(TASKS[0])), TASKS[0].line]
     assert lines[2].split(maxsplit=4) == ["2", "missing", "-", "-", TASKS[1].line]
+    assert lines[3].split(maxsplit=4)[:4] == ["3", "missing", "12_3", str(tmp_path / "logs" / "slurm-12_3.log")]
     assert lines[-1] == "4 commands: 1 done, 3 missing"

@@ -79,7 +79,11 @@ def run(
 
 def _require_sense(ask: Ask) -> None:
     if sum((ask.local, ask.submit)) > 1 or (ask.status and (ask.local or ask.submit or ask.resubmit)):
-        raise InputError("--local, --submit and --status exclude each other", do="choose one")
+        raise InputError("--local, --submit and --status exclude each other, and --status --resubmit", do="choose one")
+    if ask.jobs > 1 and not ask.local:
+        raise InputError("-j without --local", do="add --local, or use --throttle for Slurm")
+    if ask.throttle and (ask.local or not (ask.submit or ask.resubmit)):
+        raise InputError("--throttle without --submit", do="use -j with --local")
     if ask.jobs < 1 or (ask.throttle is not None and ask.throttle < 1):
         raise InputError("not a number of commands", where="-j or --throttle", expected="1 or more")
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -18,10 +19,15 @@ from peace.errors import PeaceError
 from peace.interruption import Interrupted, StopRequest, stop_requests
 from peace.sweeps.spec import Task
 from peace.sweeps.state import SweepFolder, unmet
-from peace.sweeps.task import argv, execute
+from peace.sweeps.task import STOPPED, argv, execute
 
 Peace = Callable[[Sequence[str]], int]
 _LOOK_SECONDS = 0.5
+# SIGUSR1 rather than SIGTERM, of which wandb's own process, in the same group, would die before it has written all.
+_STOP = signal.SIGUSR1
+_STOPPED = (*STOPPED, -_STOP)
+_HELD = 75
+"""Exit code of a process that found its task in the hands of another one, whose state it must not touch."""
 
 
 class LocalSweep:
@@ -59,22 +65,26 @@ class LocalSweep:
         for task in selected:
             self.folder.forget_job(task)
             self.folder.write(task, "waiting")
-        self.left, context, told = list(selected), _context(self.jobs, self.imported), False
+        self.left, told = list(selected), False
         with stop_requests() as stop:
+            context = _context(self.jobs, self.imported)
             try:
                 while self.running or (self.left and not stop.asked):
                     self._start(context, stop)
                     if stop.asked and not told:
                         told = True
-                        self._signal(signal.SIGTERM)
-                    self._collect()
+                        self._signal(_STOP)
+                    self._collect(stop)
+            except (EOFError, ConnectionError) as error:
+                self._signal(signal.SIGKILL)
+                raise PeaceError("the process that starts the commands was killed") from error
             except BaseException:
                 self._signal(signal.SIGKILL)
                 raise
         if stop.asked:
-            raise Interrupted(f"stopped with {len(self.left) + len(self._with(Interrupted.exit_code))} of "
-                              f"{len(selected)} commands left; run `peace sweep` with the same words and "
-                              "`--local --resubmit missing` to go on")  # fmt: skip
+            left = len(self.left) + sum(code in _STOPPED for code in self.ended.values())
+            raise Interrupted(f"stopped with {left} of {len(selected)} commands left; run `peace sweep` with the same "
+                              "words and `--local --resubmit missing` to go on")  # fmt: skip
         self._report(len(selected))
 
     def _start(self, context: ForkServerContext, stop: StopRequest) -> None:
@@ -100,7 +110,10 @@ class LocalSweep:
         """None for the terminal; a table is what one waits for, so it is always shown."""
         return self.folder.log(task) if self.jobs > 1 and task.verb != "table" else None
 
-    def _collect(self) -> None:
+    def _logged(self, task: Task) -> str:
+        return str(self._log(task) or "")
+
+    def _collect(self, stop: StopRequest) -> None:
         wait([process.sentinel for process in self.running.values()], _LOOK_SECONDS)
         for task, process in list(self.running.items()):
             if process.exitcode is None:
@@ -109,10 +122,12 @@ class LocalSweep:
             del self.running[task]
             self.ended[task] = process.exitcode
             self.seconds.setdefault(task.verb, []).append(time.monotonic() - self.started[task])
-            if process.exitcode not in (0, Interrupted.exit_code):
-                # Also where it was killed, and could not say so itself.
-                self.folder.write(task, "failed", exit_code=process.exitcode)
-                self._say(task, f"ended with exit code {process.exitcode}: ")
+            if process.exitcode in (0, Interrupted.exit_code, _HELD):
+                continue
+            # Written here, because what was killed could not say so itself.
+            state = "waiting" if stop.asked and process.exitcode in _STOPPED else "failed"
+            self.folder.write(task, state, exit_code=process.exitcode, log=self._logged(task))
+            self._say(task, f"ended with exit code {process.exitcode}: ")
 
     def _say(self, task: Task, what: str) -> None:
         spent = f"{time.monotonic() - self.began:.0f} s{self._estimate()}"
@@ -129,10 +144,11 @@ class LocalSweep:
     def _signal(self, number: int) -> None:
         for process in self.running.values():
             with suppress(ProcessLookupError):
-                os.kill(process.pid or 0, number)
-
-    def _with(self, code: int) -> list[Task]:
-        return [task for task, found in self.ended.items() if found == code]
+                # With what it has started; it may not have made its group yet.
+                try:
+                    os.killpg(process.pid, number)  # type: ignore[arg-type]
+                except ProcessLookupError:
+                    os.kill(process.pid, number)  # type: ignore[arg-type]
 
     def _report(self, selected: int) -> None:
         failed = {task: code for task, code in self.ended.items() if code}
@@ -149,10 +165,22 @@ class LocalSweep:
 
 def _context(jobs: int, imported: list[str]) -> ForkServerContext:
     if jobs > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(imported)
+    # The server shares the terminal's Ctrl-C, and must outlive it; the commands take it back.
+    resource_tracker.ensure_running()  # which the server would start, and which unblocks signals when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+def _cores() -> int:
+    """Of this process, which may have been given fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _child(
@@ -160,6 +188,7 @@ def _child(
 ) -> None:
     """Runs a task in a process of its own, in a process group of its own: Ctrl-C reaches the sweep alone."""
     os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     os.chdir(around[0])
     os.environ.clear()
     os.environ.update(around[1])
@@ -176,4 +205,9 @@ def _child(
         command, home = argv(task)
         return subprocess.run(command, cwd=home, check=False).returncode
 
-    sys.exit(execute(folder, task, call))
+    try:
+        code = execute(folder, task, call, log=str(log or ""))
+    except PeaceError as error:
+        print(f"peace: {error}", file=sys.stderr)
+        code = _HELD
+    sys.exit(code)

@@ -36,18 +36,27 @@ def submit(sweep: SweepFolder, tasks: Sequence[Task], selected: Sequence[Task], 
         raise InputError("no `sbatch` on this machine", do="log in to the cluster, or run the sweep with --local")
     manifest, jobs = sweep.save(tasks).resolve(), dict[str, list[int]]()
     (sweep.path / "logs").mkdir(parents=True, exist_ok=True)
-    for task in selected:
-        sweep.write(task, "waiting")
+    known = [(task, sweep.read(task), sweep.job(task)) for task in selected]
+    waiting = queue()
+    others = {task.number: sweep.job(task) for task in tasks if task not in selected and sweep.job(task) in waiting}
     try:
         for array, offset in _arrays(selected, _longest_array()):
-            job = _sbatch(sweep, manifest, array, offset, _before(array, jobs), throttle)
+            for task in array:
+                sweep.write(task, "waiting")
+            before = [*_before(array, jobs), *_under_way(array, others)]
+            job = _sbatch(sweep, manifest, array, offset, before, throttle)
             jobs[job] = [task.number for task in array]
             for task in array:
                 sweep.submitted(task, f"{job}_{task.number - offset}")
     except BaseException:
         if jobs:
             subprocess.run(["scancel", *jobs], check=False)
+        for task, content, job in known:
+            sweep.restore(task, content, job)
         raise
+    # Their old jobs still wait for what failed, and would find it not done.
+    if stale := [job for _, _, job in known if job in waiting]:
+        subprocess.run(["scancel", *stale], check=False)
     return list(jobs)
 
 
@@ -71,6 +80,12 @@ def _before(array: Sequence[Task], jobs: Mapping[str, Sequence[int]]) -> list[st
     return [job for job, numbers in jobs.items() if needed.intersection(numbers)]
 
 
+def _under_way(array: Sequence[Task], others: Mapping[int, str]) -> list[str]:
+    """Jobs of an earlier submission that the array has to wait for."""
+    needed = {number for task in array for number in task.after}
+    return [job for number, job in others.items() if number in needed]
+
+
 def _sbatch(
     sweep: SweepFolder, manifest: Path, array: Sequence[Task], offset: int, before: Sequence[str], throttle: int | None
 ) -> str:
@@ -86,13 +101,17 @@ def _sbatch(
 
 
 def queue() -> dict[str, str]:
-    """Returns the state of each of the user's jobs by id, `ARRAY_INDEX` for tasks of an array; empty without Slurm.
+    """Returns the state of each of the user's jobs by id, `ARRAY_INDEX` for tasks of an array.
 
     Raises:
+        InputError: There is no Slurm here.
         PeaceError: Slurm does not answer.
     """
     if shutil.which("squeue") is None:
-        return {}
+        raise InputError(
+            "no `squeue` on this machine, but the sweep was sent to Slurm",
+            do="ask on the cluster, or delete runs/EXPERIMENT/sweep to begin anew",
+        )
     user = ["--user", str(os.getuid())]
     lines = _call("squeue", "--noheader", "--array", "--format=%i %T", *user).split("\n")
     return dict(line.split(maxsplit=1) for line in lines if line.strip())

@@ -88,25 +88,28 @@ def manifest(experiment: str, seeds: Sequence[int] | None = None, words: Sequenc
     Args:
         experiment: A folder under `experiments`.
         seeds: Instead of the experiment's own.
-        words: `key=value` words added to every command.
+        words: `key=value` words added to every command; to the training of a zoo only those that it knows.
 
     Raises:
-        InputError: There is no such experiment, its file is wrong, or an axis or value is unknown.
+        InputError: There is no such experiment, its file is wrong, an axis or value is unknown, or a seed is repeated.
     """
     path = folder("experiments") / experiment / "sweep.yaml"
     if not path.is_file():
         known = [found.parent.name for found in folder("experiments").glob("*/sweep.yaml")]
         raise InputError(f"no experiment '{experiment}'", where=path.parents[1], do=did_you_mean(experiment, known))
-    spec, given = _read(path), [shlex.quote(word) for word in words]
+    spec = _read(path)
+    seeds = seeds or spec.seeds
+    if len(set(seeds)) < len(seeds):
+        raise InputError("a seed stands more than once", where=f"the seeds of '{experiment}'", got=list(seeds))
     tasks: list[Task] = []
     scopes: list[_Scope] = []
     parts = [(step, part) for step in spec.steps for part in _parts(step)]
     for place, (step, part) in enumerate(parts):
         before = list(zip(tasks, scopes, strict=True))
-        for scope, line in _lines(experiment, spec, step, seeds or spec.seeds):
+        for scope, line in _lines(experiment, spec, step, seeds):
             after = tuple(task.number for task, other in before if scope.meets(other))
             for ending in part:
-                tasks.append(Task(len(tasks) + 1, place, " ".join([line, *given, *ending]), after))
+                tasks.append(Task(len(tasks) + 1, place, " ".join([line, *_given(step, words), *ending]), after))
                 scopes.append(scope)
     return tasks
 
@@ -117,6 +120,13 @@ def _read(path: Path) -> SweepSpec:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError("cannot read the sweep", where=path, got=" ".join(str(error).split())) from error
     return SweepSpec.parse(content, path)
+
+
+def _given(step: Step, words: Sequence[str]) -> list[str]:
+    known = ("zoo", "seed", "paths", "tracking")
+    if not step.command.startswith("peace zoo train"):
+        return [shlex.quote(word) for word in words]
+    return [shlex.quote(word) for word in words if word.partition("=")[0].partition(".")[0] in known]
 
 
 def _parts(step: Step) -> list[list[list[str]]]:

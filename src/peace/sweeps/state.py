@@ -6,12 +6,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
+from peace import provenance
 from peace.atomic import replacing
 from peace.config import fingerprint
 from peace.errors import InputError, PeaceError
@@ -73,7 +73,19 @@ class SweepFolder:
     def write(self, task: Task, state: State, **facts: object) -> None:
         """Replaces what is known of a task."""
         with replacing(self._file(task)) as path:
-            path.write_text(json.dumps({"state": state, "at": now(), **facts, "line": task.line}))
+            path.write_text(json.dumps({"state": state, "at": provenance.now(), **facts, "line": task.line}))
+
+    def restore(self, task: Task, content: Mapping[str, Any], job: str) -> None:
+        """Puts back what was known of a task before it was changed in vain."""
+        if not content:
+            self._file(task).unlink(missing_ok=True)
+        else:
+            with replacing(self._file(task)) as path:
+                path.write_text(json.dumps(content))
+        if job:
+            self.submitted(task, job)
+        else:
+            self.forget_job(task)
 
     def submitted(self, task: Task, job: str) -> None:
         """Notes the Slurm job that will run a task; apart from its state, which the job itself may write first."""
@@ -104,36 +116,41 @@ class SweepFolder:
 
     def runs(self, task: Task) -> bool:
         """Whether a process of this machine holds the task."""
-        if not self._file(task).with_suffix(".lock").is_file():
+        path = self._file(task).with_suffix(".lock")
+        if not path.is_file():
             return False
-        with self._lock(task) as free:
-            return not free
+        with path.open() as file:
+            return not _locked(file, fcntl.LOCK_SH)
 
     @contextmanager
     def _lock(self, task: Task, tries: int = 1) -> Iterator[bool]:
         """Tries more than once where a mere look at the lock, which takes it for a moment, must not count."""
         path = self._file(task).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            for _ in range(tries):
-                with suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(0.05)
-            else:
-                yield False
-                return
-            yield True
+        with path.open("a") as file:
+            for attempt in range(tries):
+                if _locked(file, fcntl.LOCK_EX):
+                    yield True
+                    return
+                time.sleep(0.05 if attempt < tries - 1 else 0)
+            yield False
 
     def _file(self, task: Task) -> Path:
         return self.path / "tasks" / f"{task.key}.json"
 
 
+def _locked(file: IO[str], kind: int) -> bool:
+    """Takes a file's lock if it is free, until the file is closed."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise PeaceError(f"cannot lock {file.name}: {error.strerror}; put paths.runs on a file system with locks "
+                         "(flock)") from error  # fmt: skip
+
+
 def unmet(folder: SweepFolder, task: Task, tasks: Mapping[int, Task]) -> list[Task]:
     """Returns the tasks that a task waits for and that are not done."""
     return [tasks[number] for number in task.after if folder.read(tasks[number]).get("state") != "done"]
-
-
-def now() -> str:
-    """Returns the time in UTC, to the second, as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

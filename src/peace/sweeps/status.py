@@ -1,5 +1,6 @@
 """How far a sweep is, as a table."""
 
+import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ class Status:
 
     Attributes:
         task: The task.
-        state: `done`; `running`; `pending`, in Slurm's queue; `failed`, also where it was killed; `blocked`, because
-            something that it depends on is not done; `missing`, neither done nor under way.
+        state: `done`; `running`; `pending`, in Slurm's queue; `failed`, also where it was killed or cancelled;
+            `blocked`, because something that it depends on is not done; `missing`, neither done nor under way.
         job: Its Slurm job, if any.
     """
 
@@ -39,33 +40,48 @@ def statuses(folder: SweepFolder, tasks: Sequence[Task], queue: Mapping[str, str
 
 
 def _seen(folder: SweepFolder, task: Task, queue: Mapping[str, str]) -> Seen:
-    state, job = folder.read(task).get("state"), folder.job(task)
-    match state:
-        case "done" | "failed":
-            return state
-        case _ if job in queue:
-            return "running" if queue[job] in ("RUNNING", "COMPLETING") else "pending"
-        case "running":
-            # A task that says so but of which no process is left was killed.
-            return "running" if not job and folder.runs(task) else "failed"
-        case "blocked":
-            return "blocked"
-    return "missing"
+    known, job = folder.read(task), folder.job(task)
+    state, queued = known.get("state"), queue.get(job, "") if job else ""
+    if state == "done" or (state == "failed" and queued != "PENDING"):
+        return state
+    if queued:
+        return "running" if queued in ("RUNNING", "COMPLETING") else "pending"
+    if state == "running":
+        elsewhere = not job and known.get("host") != socket.gethostname()
+        # A task that says so but of which no process is left was killed; another machine's processes are not seen.
+        return "running" if elsewhere or (not job and folder.runs(task)) else "failed"
+    if state == "blocked":
+        return "blocked"
+    # What was sent to Slurm and is there no more was cancelled, or ended before it could say anything.
+    return "failed" if state == "waiting" and job else "missing"
 
 
 def selected(found: Sequence[Status], which: Literal["failed", "missing"]) -> list[Task]:
-    """Returns the tasks to run again: those that failed or were blocked by one that did, or all that are not done."""
+    """Returns the tasks to run again, and those that come after them, also where these were done before.
+
+    Args:
+        found: Where each task stands, in the order of the manifest.
+        which: `failed`, what failed or was blocked by what did; `missing`, all that is not done.
+    """
     chosen = {"failed", "blocked"} if which == "failed" else {"failed", "blocked", "missing"}
-    return [status.task for status in found if status.state in chosen]
+    numbers: set[int] = set()
+    for status in found:
+        if status.state in chosen or (status.state != "running" and numbers.intersection(status.task.after)):
+            numbers.add(status.task.number)
+    return [status.task for status in found if status.task.number in numbers]
+
+
+def _log(folder: SweepFolder, status: Status) -> str:
+    """The command's own output or, where it did not come so far, what Slurm has of it."""
+    own, slurm = folder.read(status.task).get("log"), folder.path / "logs" / f"slurm-{status.job}.log"
+    return own or (str(slurm) if status.job and slurm.is_file() else "-")
 
 
 def table(folder: SweepFolder, found: Sequence[Status]) -> str:
     """Returns one line a task and one with the numbers of each state."""
     rows = [("#", "state", "job", "log", "command")]
     for status in found:
-        log = folder.log(status.task)
-        rows.append((str(status.task.number), status.state, status.job or "-", str(log) if log.is_file() else "-",
-                     status.task.line))  # fmt: skip
+        rows.append((str(status.task.number), status.state, status.job or "-", _log(folder, status), status.task.line))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]) for row in rows

@@ -19,7 +19,8 @@ from peace.interruption import Interrupted
 from peace.sweeps.spec import Task
 from peace.sweeps.state import SweepFolder, unmet
 
-_STOPPED = (Interrupted.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
+# Of a command that saved, and of one that had nothing to save when it was told to end, also as srun says it.
+STOPPED = (Interrupted.exit_code, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def execute(sweep: SweepFolder, task: Task, run: Callable[[], int], **facts: object) -> int:
@@ -36,7 +37,7 @@ def execute(sweep: SweepFolder, task: Task, run: Callable[[], int], **facts: obj
     """
     with sweep.running(task, **facts):
         code = run()
-        state = "done" if code == 0 else "waiting" if code in _STOPPED else "failed"
+        state = "done" if code == 0 else "waiting" if code in STOPPED else "failed"
         sweep.write(task, state, exit_code=code, **facts)
     return code
 
@@ -69,11 +70,17 @@ class Job:
         job = _own_name()
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self._pass_on)
-        code = execute(self.sweep, self.task, self._call, job=self.sweep.job(self.task) or job)
-        if signal.SIGUSR1 in self.asked and code in _STOPPED:
-            requeued = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-            if requeued.returncode:
-                raise PeaceError(f"the job cannot go back into the queue: {requeued.stderr.strip()}")
+        facts = {"job": self.sweep.job(self.task) or job, "log": str(self.sweep.log(self.task))}
+        code = execute(self.sweep, self.task, self._call, **facts)
+        if signal.SIGUSR1 not in self.asked or code == 0:
+            return code
+        if code != Interrupted.exit_code:
+            raise PeaceError("the time limit came before the end of a command that cannot go on later; give its step "
+                             f"more time, or `shards`: {self.task.line}")  # fmt: skip
+        requeued = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        if requeued.returncode:
+            self.sweep.write(self.task, "failed", exit_code=code, **facts)
+            raise PeaceError(f"the job cannot go back into the queue: {requeued.stderr.strip()}")
         return code
 
     def _call(self) -> int:
