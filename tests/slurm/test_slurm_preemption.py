@@ -7,6 +7,8 @@ import torch
 from slurm_home import same
 from slurm_story import Story
 
+pytestmark = pytest.mark.slow
+
 # Which line of the manifest trained it; one lost its processor to `scontrol requeue`, the other to its time limit.
 LINES = {"peace": 2, "narrow": 3}
 preempted = pytest.mark.parametrize("method", LINES, ids=["requeue", "time limit"])

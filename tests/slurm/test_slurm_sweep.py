@@ -9,6 +9,8 @@ from slurm_story import Story
 
 from peace.embeddings.table import EmbeddingTable
 
+pytestmark = pytest.mark.slow
+
 # The manifest: a zoo, two trainings, four parts of a zoo and their joining, five embeddings in one piece, six
 # evaluations, a table. Numbers of the line that the typing error stops, and of those that depend on it.
 FAILED, BLOCKED = [11], [17, 20]
