@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from slurm_home import EXPERIMENT, Home, finished, same
+from slurm_home import EXPERIMENT, Home, same
 
 _STEPS = """
 steps:
   - {command: peace zoo train tiny tracking=none, once: experiment}
-  - {command: peace pretrain tracking=none, only: {method: [peace]}}
+  - {command: peace pretrain, only: {method: [peace]}}
 """
 
 
@@ -22,7 +22,7 @@ def shortened(home: Home) -> Home:
 def test_two_processes_of_srun_train_what_two_processes_without_slurm_train(
     slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    home = shortened(Home.make(tmp_path_factory.mktemp("srun"), 1, slurm))
+    home = shortened(Home.make(tmp_path_factory.mktemp("srun"), 1, {**slurm, "WANDB_MODE": "offline"}))
     (home.path / "slurm" / "cluster.sh").write_text('export PEACE_SBATCH_PRETRAIN="--ntasks-per-node=2"\n')
     home.peace("sweep", EXPERIMENT, "--submit")
     checkpoint = home.run("peace") / "last.ckpt"
@@ -34,7 +34,10 @@ def test_two_processes_of_srun_train_what_two_processes_without_slurm_train(
     assert "Restarts=1 " in home.slurm("scontrol", "show", "job", home.state("peace pretrain ")["job"])
 
     alone = shortened(Home.make(tmp_path_factory.mktemp("alone"), 1))
-    finished(alone.start("sweep", EXPERIMENT, "--local", "trainer.devices=2"))
+    trainer = alone.path / "configs" / "trainer" / "tiny.yaml"
+    trainer.write_text(trainer.read_text().replace("devices: 1", "devices: 2"))
+    alone.peace("sweep", EXPERIMENT, "--local")
+    assert len(list((home.run("peace") / "wandb").glob("offline-run-*"))) == 2, "of the first process alone"
     found, expected = (torch.load(each.run("peace") / "last.ckpt", weights_only=True) for each in (home, alone))
     assert found["global_step"] == 40
     assert same(found["state_dict"], expected["state_dict"])

@@ -19,7 +19,8 @@ from peace.interruption import Interrupted
 from peace.sweeps.spec import Task
 from peace.sweeps.state import SweepFolder, unmet
 
-_STOPPED = (Interrupted.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
+# A signal that comes before the command listens ends it: negative as Python says it, above 128 as `srun` does.
+_STOPPED = (Interrupted.exit_code, *(code for n in (signal.SIGUSR1, signal.SIGTERM) for code in (-n, 128 + n)))
 
 
 def execute(sweep: SweepFolder, task: Task, run: Callable[[], int], **facts: object) -> int:
