@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +16,9 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontr
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
 _PATIENCE = 30
 
-# A requeued job waits until the credential of its last start has expired (120 s by default), hence `cred_expire`. The
-# scheduler looks at the queue each second. More CPUs than the node has: what waits for dependencies takes none, but
-# a test needs several tasks at once, one of which may run two processes.
+# A requeued job waits until the credential of its last start has expired: 120 s by default, 5 s at least. The scheduler
+# is told to look at the queue at once and each second; where it may believe that there are more processors than it
+# finds, tasks that wait for something else than a processor do not hold up the others.
 _CONFIG = """
 ClusterName=local
 SlurmctldHost=localhost(127.0.0.1)
@@ -38,8 +39,8 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 SlurmdParameters=config_overrides
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=1,bf_interval=1,bf_min_age_reserve=0
-KillWait=5
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=1,bf_interval=1
+KillWait=30
 MessageTimeout=60
 MpiDefault=none
 ReturnToService=2
@@ -62,29 +63,47 @@ def missing() -> str | None:
 def cluster(cpus: int) -> Iterator[dict[str, str]]:
     """Yields the environment in which Slurm's commands reach a cluster that lives as long as the block.
 
+    A process of its own keeps the daemons. It takes them down when the pipe from here closes, so also where this
+    process is killed.
+
     Args:
         cpus: Of its only node; they need not exist.
 
     Raises:
         RuntimeError: A daemon does not start; the message ends with what all of them logged.
     """
+    command, pipe = [sys.executable, __file__, str(cpus)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as keeper:
+        assert keeper.stdin and keeper.stdout and keeper.stderr
+        if not (configuration := keeper.stdout.readline().strip()):
+            raise RuntimeError(keeper.stderr.read())
+        try:
+            yield {**os.environ, "PATH": _PATH, "SLURM_CONF": configuration}
+        finally:
+            keeper.stdin.close()
+
+
+@contextmanager
+def _daemons(cpus: int) -> Iterator[Path]:
+    """Yields the configuration of a cluster whose daemons live as long as the block."""
     # Not pytest's folder, which belongs to root alone: munged runs as a user of its own.
     folder = Path(tempfile.mkdtemp(prefix="peace-slurm-", dir="/tmp"))
     folder.chmod(0o755)
-    environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(folder / "slurm.conf")}
+    configuration = folder / "slurm.conf"
+    environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(configuration)}
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
             _start_munge(folder, stack)
-            _configure(folder, cpus)
-            stack.callback(_kill_what_is_left, environment["SLURM_CONF"])
+            _configure(configuration, cpus)
+            stack.callback(_kill_what_is_left, configuration)
             for name in ("slurmctld", "slurmd"):
                 _start([name, "-D"], folder, stack, env=environment)
             _wait(lambda: _answer(environment, "sinfo", "--noheader", "--format=%T") == "idle", "the node to be idle")
         except Exception as error:
             raise RuntimeError(f"Slurm did not start: {error}\n{_logs(folder)}") from error
         stack.callback(_cancel_all, environment)
-        yield environment
+        yield configuration
 
 
 def _start_munge(folder: Path, stack: ExitStack) -> None:
@@ -100,12 +119,12 @@ def _start_munge(folder: Path, stack: ExitStack) -> None:
     _wait((home / "socket").exists, "munged's socket")
 
 
-def _configure(folder: Path, cpus: int) -> None:
+def _configure(configuration: Path, cpus: int) -> None:
+    folder, host = configuration.parent, socket.gethostname().partition(".")[0]
     for name in ("state", "spool"):
         (folder / name).mkdir(mode=0o755)
     control_port, node_port = _free_ports(2)
-    host = socket.gethostname().partition(".")[0]
-    (folder / "slurm.conf").write_text(
+    configuration.write_text(
         _CONFIG.format(folder=folder, control_port=control_port, node_port=node_port, host=host, cpus=cpus)
     )
 
@@ -157,12 +176,12 @@ def _cancel_all(environment: dict[str, str]) -> None:
         _answer(environment, "scancel", "--user=root", *signalled)
 
 
-def _kill_what_is_left(config: str) -> None:
+def _kill_what_is_left(configuration: Path) -> None:
     """Kills what runs with this cluster's configuration: steps outlive the daemons that started them."""
-    mark = f"SLURM_CONF={config}".encode()
+    mark = f"SLURM_CONF={configuration}".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if mark in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
+            if mark in path.read_bytes().split(b"\0"):
                 os.kill(int(path.parent.name), signal.SIGKILL)
         except OSError:  # it has ended meanwhile
             continue
@@ -172,3 +191,9 @@ def _logs(folder: Path) -> str:
     paths = [*folder.glob("*.out"), *folder.glob("*.log"), folder / "munge" / "log"]
     tails = {path.name: path.read_text(errors="replace").splitlines()[-15:] for path in paths if path.is_file()}
     return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in tails.items() if lines)
+
+
+if __name__ == "__main__":
+    with _daemons(int(sys.argv[1])) as configuration:
+        print(configuration, flush=True)
+        sys.stdin.read()

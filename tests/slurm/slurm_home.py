@@ -25,11 +25,11 @@ subset_size: 3
 subset_count: 4
 held_out: 1
 architectures: [{name: mlp, hidden: [16]}, {name: mlp, hidden: [8, 8]}]
-activations: [relu, tanh]
+activations: [relu]
 optimizers: [adam]
 initialisations: [kaiming_uniform]
 learning_rates: [0.005]
-seeds: 2
+seeds: 4
 epochs: 2
 checkpoints: [1, 2]
 batch_size: 64
@@ -44,6 +44,7 @@ steps_per_epoch: 30
 precision: 32-true
 accelerator: cpu
 devices: 1
+num_nodes: 1
 checkpoint_every: 1
 log_every: 10
 progress: false
@@ -56,8 +57,8 @@ METHODS = {
     **{name: f"producer={name}" for name in ("flat", "statistics", "path_product", "random")},
 }
 _WORDS = (
-    "zoo=tiny trainer=tiny encoder.hidden_dim=8 aggregator=mean aggregator.embedding_dim=16 head.hidden_dim=8 "
-    "head.projection_dim=8 sampler.batch_size=16"
+    "zoo=tiny trainer=tiny encoder.hidden_dim=8 encoder.num_layers=1 aggregator=mean aggregator.embedding_dim=16 "
+    "head.hidden_dim=8 head.projection_dim=8 sampler.batch_size=16"
 )
 _SWEEP = f"""
 seeds: [0]
@@ -139,11 +140,13 @@ class Home:
         return [Line(*line.split(maxsplit=4)) for line in lines[1:-1]]
 
     def wait(self, until: Callable[[], object], what: str, every: float = 0.5, seconds: float = 600) -> None:
-        """Waits until something is so; if it never is, the test fails with the state of the sweep."""
-        deadline = time.monotonic() + seconds
+        """Waits until something is so; the test fails when it cannot become so, since no job waits or runs."""
+        deadline, look = time.monotonic() + seconds, time.monotonic()
         while not until():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"waited {seconds} s for {what}\n{self.queued()}\n{self.logs()}")
+            if time.monotonic() > look:
+                assert self.queued() or until(), f"all jobs have ended without {what}\n{self.logs()}"
+                look = time.monotonic() + 3
+            assert time.monotonic() < deadline, f"waited {seconds} s for {what}\n{self.queued()}\n{self.logs()}"
             time.sleep(every)
 
     def drain(self) -> None:

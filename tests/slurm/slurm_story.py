@@ -75,10 +75,9 @@ def _freeze(home: Home, methods: Sequence[str]) -> dict[str, int]:
 
     def all_frozen() -> bool:
         for method in set(methods) - set(frozen):
-            told = home.state(f"{_PRETRAIN}{method} ")
-            assert told["state"] in ("waiting", "running"), home.logs()
             if checkpoints[method].is_file():
-                frozen[method] = int(Path(f"/proc/{told['pid']}/task/{told['pid']}/children").read_text().split()[0])
+                job = home.state(f"{_PRETRAIN}{method} ")["pid"]
+                frozen[method] = int(Path(f"/proc/{job}/task/{job}/children").read_text().split()[0])
                 os.kill(frozen[method], signal.SIGSTOP)
         return len(frozen) == len(methods)
 

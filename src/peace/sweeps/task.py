@@ -62,11 +62,7 @@ class Job:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
-        """Runs the task, appends to its log, and returns its exit code.
-
-        Raises:
-            PeaceError: The job could not be put back into the queue.
-        """
+        """Runs the task, appends to its log, and returns its exit code."""
         job = _own_name()
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self._pass_on)
@@ -75,12 +71,12 @@ class Job:
         if signal.SIGUSR1 not in self.asked or code == 0:
             return code
         if code != Interrupted.exit_code:
-            raise PeaceError("the time limit came before the end of a command that cannot go on later; give its step "
-                             f"more time, or `shards`: {self.task.line}")  # fmt: skip
+            self._note("the time limit came before the end of a command that cannot go on later; give its step more time")
+            return code
         requeued = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
         if requeued.returncode:
             self.sweep.write(self.task, "failed", exit_code=code, **facts)
-            raise PeaceError(f"the job cannot go back into the queue: {requeued.stderr.strip()}")
+            self._note(f"the job cannot go back into the queue: {' '.join(requeued.stderr.split())}")
         return code
 
     def _call(self) -> int:
@@ -94,6 +90,10 @@ class Job:
             for number in self.asked:  # one that came before there was a process
                 self.process.send_signal(number)
             return self.process.wait()
+
+    def _note(self, sentence: str) -> None:
+        with self.sweep.log(self.task).open("a") as log:
+            print(f"peace: {sentence}", file=log)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self.asked.append(number)
