@@ -93,7 +93,7 @@ def train(zoo: str, run: Path, signalled: bool = False) -> str:
     config = TrainerConfig(max_steps=STEPS, steps_per_epoch=2, accelerator="cpu", devices=2, checkpoint_every=100,
                            log_every=1, progress=False)  # fmt: skip
     try:
-        fit(module, make_data(zoo, 5), config, run, "run", {})
+        fit(module, make_data(zoo, 5), config, run)
         return "done"
     except Interrupted as stop:
         return f"{stop.exit_code}: {stop}"
