@@ -45,18 +45,8 @@ def pair(home: Path) -> Iterator[Processes]:
         yield processes
 
 
-def test_only_the_first_process_says_that_it_was_stopped(pair: Processes, home: Path) -> None:
-    for process in pair:
-        process.send_signal(signal.SIGUSR1)
-    (out, err), (other_out, other_err) = (process.communicate() for process in pair)
-    assert [process.returncode for process in pair] == [130, 0], err + other_err
-    steps = torch.load(home / RUN / CHECKPOINT, weights_only=True)["global_step"]
-    assert f"peace: stopped at step {steps} of 1000000; run the same command again to go on\n" in err
-    assert "stopped at step" not in other_err and out == other_out == ""
-
-
-def test_another_training_in_the_same_run_directory_is_refused(
-    pair: Processes, capfd: pytest.CaptureFixture[str]
+def test_nobody_else_writes_where_they_do_and_only_the_first_says_that_it_was_stopped(
+    pair: Processes, home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for verb in ("pretrain", "embed"):
         assert main([verb, *ENDLESS, "trainer.devices=1"]) == 1
@@ -64,4 +54,10 @@ def test_another_training_in_the_same_run_directory_is_refused(
             f"peace: another process is writing to this run directory: {RUN}; "
             "run the same command again when it has ended\n"
         )
-    assert [process.poll() for process in pair] == [None, None]
+    for process in pair:
+        process.send_signal(signal.SIGUSR1)
+    (out, err), (other_out, other_err) = (process.communicate() for process in pair)
+    assert [process.returncode for process in pair] == [130, 0], err + other_err
+    steps = torch.load(home / RUN / CHECKPOINT, weights_only=True)["global_step"]
+    assert f"peace: stopped at step {steps} of 1000000; run the same command again to go on\n" in err
+    assert "stopped at step" not in other_err and out == other_out == ""
