@@ -6,6 +6,7 @@ import distributed_work
 import pytest
 import torch
 
+from peace.cli import main
 from peace.training.place import find_place
 from peace.training.together import together
 from peace.zoo.recipe import ZooRecipe
@@ -37,3 +38,12 @@ def two_processes(zoo: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
             distributed_work.run(config)
     torch.set_num_threads(threads)
     return out
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("LOCAL_RANK", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["zoo", "train", "demo", *distributed_work.ZOO]) == 0
+    return tmp_path

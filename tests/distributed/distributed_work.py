@@ -25,6 +25,15 @@ from peace.zoo.storage import Zoo
 TARGETS = ["test_accuracy", "epoch"]
 STEPS, STOP = 6, 3
 
+ZOO = [
+    "zoo.seeds=2", "zoo.subset_count=3", "zoo.subset_size=3", "zoo.held_out=1", "zoo.epochs=1", "zoo.checkpoints=[1]",
+    "zoo.learning_rates=[0.005]", "zoo.batch_size=64", "zoo.val_share=0.25", "zoo.test_share=0.25",
+]  # fmt: skip
+WORDS = [
+    *ZOO, "trainer=demo", "trainer.max_steps=4", "trainer.steps_per_epoch=2", "trainer.log_every=1",
+    "encoder.hidden_dim=8", "aggregator=mean", "aggregator.embedding_dim=16", "head.hidden_dim=8",
+    "head.projection_dim=8", "sampler.batch_size=5",
+]  # fmt: skip
 _WORDS = [
     "encoder.hidden_dim=8", "encoder.num_layers=1", "aggregator.embedding_dim=16", "aggregator.num_layers=1",
     "head.hidden_dim=16", "head.projection_dim=8", f"regression.targets=[{','.join(TARGETS)}]",
@@ -93,7 +102,7 @@ def train(zoo: str, run: Path, signalled: bool = False) -> str:
     config = TrainerConfig(max_steps=STEPS, steps_per_epoch=2, accelerator="cpu", devices=2, checkpoint_every=100,
                            log_every=1, progress=False)  # fmt: skip
     try:
-        fit(module, make_data(zoo, 5), config, run, "run", {})
+        fit(module, make_data(zoo, 5), config, run)
         return "done"
     except Interrupted as stop:
         return f"{stop.exit_code}: {stop}"

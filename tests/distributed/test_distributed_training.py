@@ -8,24 +8,16 @@ import distributed_work
 import pandas as pd
 import pytest
 import torch
+from distributed_work import WORDS
 from safetensors.torch import load_file
 
 from peace.cli import main
 from peace.config import compose, run_directory
 from peace.errors import PeaceError
+from peace.training import together as module
 from peace.training.fit import CHECKPOINT
 from peace.training.place import find_place
 from peace.training.together import together
-
-ZOO = [
-    "zoo.seeds=2", "zoo.subset_count=3", "zoo.subset_size=3", "zoo.held_out=1", "zoo.epochs=1", "zoo.checkpoints=[1]",
-    "zoo.learning_rates=[0.005]", "zoo.batch_size=64", "zoo.val_share=0.25", "zoo.test_share=0.25",
-]  # fmt: skip
-WORDS = [
-    *ZOO, "trainer=demo", "trainer.max_steps=4", "trainer.steps_per_epoch=2", "trainer.log_every=1",
-    "encoder.hidden_dim=8", "aggregator=mean", "aggregator.embedding_dim=16", "head.hidden_dim=8",
-    "head.projection_dim=8", "sampler.batch_size=5",
-]  # fmt: skip
 
 
 def found(out: Path) -> list[dict[str, Any]]:
@@ -72,17 +64,7 @@ def log(run: Path) -> pd.DataFrame:
     return pd.concat(map(pd.read_csv, sorted(run.glob("logs/*/metrics.csv")))).groupby("step").last()
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    assert main(["zoo", "train", "demo", *ZOO]) == 0
-    return tmp_path
-
-
-def test_the_command_trains_on_two_devices_as_on_one(
-    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+def test_the_command_trains_on_two_devices_as_on_one(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     threads, environment = torch.get_num_threads(), dict(os.environ)
     assert main(["pretrain", *WORDS, "experiment=one"]) == 0
     capfd.readouterr()
@@ -101,14 +83,16 @@ def test_the_command_trains_on_two_devices_as_on_one(
     assert "was trained already" in capfd.readouterr().out
 
 
-def test_the_failure_of_another_process_is_the_training_s() -> None:
-    before = dict(os.environ)
+def test_the_failure_of_another_process_is_the_training_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, children = dict(os.environ), []
+    start = module._start
+    monkeypatch.setattr(module, "_start", lambda *given: children.extend(start(*given)) or children)
     with (
         pytest.raises(PeaceError, match="another process of the training ended with exit code 3") as caught,
         together(find_place(2, 1, {}), "sys:exit", 3),  # type: ignore[arg-type]
     ):
         assert os.environ["WORLD_SIZE"] == "2"
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert [child.wait() for child in children] == [3]
         raise RuntimeError("Connection closed by peer")
     assert type(caught.value) is PeaceError and dict(os.environ) == before
 

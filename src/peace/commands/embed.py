@@ -6,6 +6,7 @@ A large zoo may be embedded in parts, `embed.shard=1/4` to `4/4`, on as many mac
 import re
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from peace.config import run_directory, zoo_directory
 from peace.embeddings.parts import join, save_part
 from peace.embeddings.table import EmbeddingTable
 from peace.errors import InputError
+from peace.exclusive import exclusive
 from peace.graph.stack import Stack
 from peace.graph.symmetry import sample
 from peace.index.metadata import rank_by_metadata
@@ -87,7 +89,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     if missing is not None and chosen.shard:
         print("a ranking by metadata is not made in parts: it is made where they are joined")
         return
-    with Tracking(config, "embed", where, part=chosen.shard or "") as tracked:
+    # Parts are written apart from each other, at the same time.
+    alone = nullcontext() if chosen.shard else exclusive(where)
+    with alone, Tracking(config, "embed", where, part=chosen.shard or "") as tracked:
         tracked.describe(zoo_hash=zoo.hash)
         tracked.used(artifacts.zoo(zoo.folder, hash=zoo.hash))
         if missing is not None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from peace import provenance, seeding
 from peace.augmentations import AUGMENTATIONS, Augmentation
 from peace.config import run_directory, zoo_directory
 from peace.errors import InputError
+from peace.exclusive import exclusive
+from peace.interruption import Interrupted
 from peace.losses import LOSSES
 from peace.models.embedder import RegressionConfig, build_embedder
 from peace.models.saving import load_producer, save_producer
@@ -46,10 +49,18 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     )  # fmt: skip
     place = find_place(trainer.devices, trainer.num_nodes)
     others = together(place, "peace.commands.pretrain:run", config)
-    with Tracking(config, "pretrain", where) as tracked:
+    # The others of the same training write nothing.
+    alone = exclusive(where) if place.first else nullcontext()
+    with alone, Tracking(config, "pretrain", where) as tracked:
         tracked.describe(zoo_hash=zoo.hash)
         tracked.used(artifacts.zoo(zoo.folder, hash=zoo.hash))
-        trained_on = fit(module, data, trainer, where, tracked, others)
+        try:
+            trained_on = fit(module, data, trainer, where, tracked, others)
+        except Interrupted:
+            # The exit code of the first says what became of the training. Another that did not end well would make
+            # srun or torchrun kill the first while it still writes.
+            if place.first:
+                raise
         if not place.first:
             return
         if trained_on is None and (where / "embedder").is_dir():

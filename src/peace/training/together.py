@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch.distributed
@@ -20,6 +21,8 @@ from peace.training.place import Place
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _PATIENCE = 30.0
 """Seconds that a process waits for another one to end, or for itself to notice that another one failed."""
+_MOMENT = 10.0
+"""Seconds from the loss of a connection to the end of the process behind it, at most."""
 
 Children = list["subprocess.Popen[bytes]"]
 
@@ -50,8 +53,8 @@ def together(place: Place, work: str, config: Mapping[str, Any]) -> Iterator[Non
         patience = _PATIENCE
         raise
     except RuntimeError as error:
-        # What torch raises when a process is no longer there; that one's end may take a moment to be seen.
-        if code := next(filter(_failed, (_code(child, 2) for child in children)), None):
+        # What torch raises when a process is no longer there.
+        if code := _failure(children):
             raise PeaceError(f"another process of the training ended with exit code {code}") from error
         raise
     finally:
@@ -84,27 +87,26 @@ def _start(place: Place, work: str, config: Mapping[str, Any]) -> Children:
 def _watch(children: Sequence["subprocess.Popen[bytes]"], ended: threading.Event) -> None:
     """Ends this process where another one failed and this one waits for it, which NCCL would do for half an hour."""
     while not ended.wait(1):
-        if any(_failed(child.poll()) for child in children) and not ended.wait(_PATIENCE):
+        if any(child.poll() for child in children) and not ended.wait(_PATIENCE):
             print("peace: another process of the training failed", file=sys.stderr)
             os._exit(1)
 
 
-def _failed(code: int | None) -> bool:
-    return code not in (None, 0, Interrupted.exit_code)
-
-
-def _code(child: "subprocess.Popen[bytes]", patience: float) -> int | None:
-    """The exit code of a process, None if it goes on for so many seconds."""
-    try:
-        return child.wait(patience)
-    except subprocess.TimeoutExpired:
-        return None
+def _failure(children: Children) -> int:
+    """The exit code of a process that failed, 0 if none did; its end may take a moment to be seen."""
+    deadline = time.monotonic() + _MOMENT
+    while True:
+        codes = [child.poll() for child in children]
+        if any(codes) or None not in codes or time.monotonic() > deadline:
+            return next(filter(None, codes), 0)
+        time.sleep(0.1)
 
 
 def _end(children: Children, patience: float) -> None:
     """Waits for the others to end, then makes them: each ends when nothing more can come from here."""
     for child in children:
-        _code(child, patience)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
         child.stdin.close()  # type: ignore[union-attr]
     for child in children:
         child.wait()
@@ -117,8 +119,6 @@ def main() -> int:
     module, _, name = work.partition(":")
     try:
         getattr(importlib.import_module(module), name)(config)
-    except Interrupted as stop:
-        return stop.exit_code
     except PeaceError as error:
         print(f"peace: process {os.environ['LOCAL_RANK']}: {error}", file=sys.stderr)
         return error.exit_code
