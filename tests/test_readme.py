@@ -14,6 +14,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_checkout(tmp_path_factory.mktemp("checkout"))
 
 
+@pytest.mark.slow
 def test_the_tour_runs_as_written(checkout: Path) -> None:
     # `make test` runs one file here instead of all, which would contain this test.
     made = run_blocks(checkout, [FIRST], PYTEST_ADDOPTS="tests/test_errors.py")
@@ -21,12 +22,17 @@ def test_the_tour_runs_as_written(checkout: Path) -> None:
     assert "| PEACE (network_gnn)†" in made.stdout and "passed" in made.stdout
     assert (checkout / "build" / "demo" / "figures" / "demo.png").is_file()
 
-    toured = run_blocks(checkout, TOUR)
+    # Recorded without a key, as a newcomer's commands are.
+    toured = run_blocks(checkout, TOUR, WANDB_MODE="offline")
     assert toured.returncode == 0, toured.stdout[-1500:] + toured.stderr[-3000:]
     assert "files are what the records and points say" in toured.stdout
     assert (checkout / "results" / "records" / "scratch").is_dir()
     assert list(checkout.glob("zoos/parity/*/manifest.parquet"))
     assert list(checkout.glob("runs/demo/sweep/tasks/*.json"))
+    named = {line.removeprefix("would upload ") for line in toured.stdout.splitlines() if line.startswith("would ")}
+    for recorded in ("runs/scratch/*/seed1", "runs/zoos/demo/*", "runs/demo/*/seed1"):
+        logs = {str(log.resolve()) for log in checkout.glob(f"{recorded}/wandb/offline-run-*/run-*.wandb")}
+        assert logs and logs <= named, recorded
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:

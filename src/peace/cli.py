@@ -223,7 +223,7 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         help="run again what failed, or all that is not done: in Slurm, or here with --local",
     )  # fmt: skip
     verb = _verb(verbs, "sync", "upload what was recorded offline to Weights & Biases", sync)
-    verb.add_argument("folder", nargs="?", help="where to look (default: the folders of the runs and of the zoos)")
+    verb.add_argument("folder", nargs="?", help="where to look (default: the folder of the runs)")
     verb.add_argument("--dry-run", action="store_true", help="say what would be uploaded")
     verb.set_defaults(words=[])
     verb.takes_words = True

@@ -1,14 +1,12 @@
 """What a `wandb sweep`'s agent passes is what a person would type, and its objective is what a run tells."""
 
 import itertools
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from tracked_log import Log, logs
 from tracking_home import WORDS
 from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
@@ -16,6 +14,8 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from peace.cli import main
 from peace.config import compose, folder, run_directory
+
+Peace = Callable[..., tuple[int, str, str]]
 
 SWEEPS = sorted(folder("experiments").glob("*/wandb_*.yaml"))
 
@@ -73,13 +73,23 @@ def test_the_objective_is_a_gauge_on_val_that_a_run_tells(path: Path, told: dict
     assert [0 <= row[metric["name"]] <= 1 for row in told["pretrain"].history if metric["name"] in row] == [True, True]
 
 
-def test_an_agent_s_run_is_its_own_also_where_the_embedder_was_trained_already(home: Path) -> None:
-    environment = {**os.environ, "WANDB_SWEEP_ID": "sweep123", "WANDB_RUN_ID": "agentsrun", "WANDB_PROJECT": "other"}
-    finished = subprocess.run([sys.executable, "-m", "peace.cli", "pretrain", *WORDS], env=environment, text=True,
-                              capture_output=True, check=False)  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What an agent of `wandb sweep` sets for a command; wandb reads it as it is set up, once in a process."""
+    for name, value in (("SWEEP_ID", "sweep123"), ("RUN_ID", "agentsrun"), ("PROJECT", "other")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_an_agent_s_run_is_its_own_also_where_the_embedder_was_trained_already(
+    home: Path, peace: Peace, agent: None
+) -> None:
+    code, printed, said = peace("pretrain", *WORDS)
+    assert code == 0, said
     (log,) = logs(home)
     assert (log.run.run_id, log.run.sweep_id, log.run.project) == ("agentsrun", "sweep123", "other")
-    assert "was trained already" in finished.stdout and log.made["model"].name.startswith("embedder-tiny-")
+    assert "was trained already" in printed and log.made["model"].name.startswith("embedder-tiny-")
     (row,) = [row for row in log.history if "val/knn" in row]
     assert 0 <= row["val/knn"] <= 1 and row["val/effective_rank"] >= 1

@@ -73,7 +73,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
     """A folder with three offline runs: `first` in two parts, and `second` between them."""
     with entered(tmp_path):
         os.environ.pop("PEACE_HOME")
-        for folder, name, steps in (("runs/a", "first", (0, 1)), ("zoos/b", "second", (0,)), ("runs/a", "first", (2,))):
+        for folder, name, steps in (("runs/a", "first", (0, 1)), ("runs/b", "second", (0,)), ("runs/a", "first", (2,))):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             time.sleep(1.0)  # the folder of a run is named after its second
             settings = wandb.Settings(console="off", silent=True, x_disable_machine_info=True, x_disable_stats=True)
@@ -95,7 +95,7 @@ def test_runs_are_uploaded_in_order_and_a_second_part_is_added_to_the_first(plac
     assert [name for query, name in server.asked if query == "RunResumeStatus"] == ["first", "second", "first"]
     lines = [(run, line["loss"]) for run, history in server.histories for line in history]
     assert lines == [("first", 0), ("first", 1), ("second", 0), ("first", 2)]
-    assert waiting([place]) == []
+    assert waiting(place) == []
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def recorded(tmp_path: Path) -> Iterator[Path]:
     """A folder with logs of that name, of which one was uploaded."""
     with entered(tmp_path):
         os.environ.pop("PEACE_HOME")
-        for folder, second in (("runs/tiny/a/seed0", 3), ("runs/tiny/a/seed0", 1), ("zoos/demo", 2)):
+        for folder, second in (("runs/tiny/a/seed0", 3), ("runs/tiny/a/seed0", 1), ("runs/zoos/demo/b", 2)):
             run = tmp_path / folder / "wandb" / f"offline-run-20260101_00000{second}-id"
             run.mkdir(parents=True)
             (run / "run-id.wandb").touch()
@@ -112,18 +112,18 @@ def recorded(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_what_waits_is_found_in_the_order_in_which_it_began(recorded: Path) -> None:
-    found = [path.parent.name for path in waiting([recorded / "runs", recorded / "zoos", recorded])]
+    found = [path.parent.name for path in waiting(recorded)]
     assert found == ["offline-run-20260101_000001-id", "offline-run-20260101_000003-id"]
 
 
 def test_without_a_key_it_says_so(recorded: Path, peace: Peace) -> None:
     code, _, said = peace("sync")
     assert code == 2 and "no key of Weights & Biases to upload 2 runs with; run `wandb login`" in said
-    assert len(waiting([recorded])) == 2
+    assert len(waiting(recorded)) == 2
 
 
 def test_where_nothing_waits_it_says_so(recorded: Path, peace: Peace) -> None:
-    assert peace("sync", "zoos") == (0, "nothing to upload in zoos\n", "")
-    assert peace("sync", "paths.runs=none") == (0, "nothing to upload in none, zoos\n", "")
+    assert peace("sync", "runs/zoos") == (0, "nothing to upload in runs/zoos\n", "")
+    assert peace("sync", "paths.runs=none") == (0, "nothing to upload in none\n", "")
     code, _, said = peace("sync", "nowhere")
     assert code == 2 and "no such folder: got nowhere" in said

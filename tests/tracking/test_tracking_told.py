@@ -44,10 +44,16 @@ def test_each_command_made_one_run_that_ended_well(told: dict[str, Log], tracked
     assert {log.exit_code for log in told.values()} == {0}
 
 
-def test_nothing_is_written_outside_the_folders_of_runs_and_zoos(tracked_home: Path) -> None:
+def test_nothing_is_written_outside_the_folder_of_runs(tracked_home: Path) -> None:
     outside = [path for path in tracked_home.parent.rglob("*") if path.is_file() and "wandb" in path.parts]
-    outside = [path for path in outside if not {"runs", "zoos"} & set(path.relative_to(tracked_home.parent).parts)]
-    assert outside == []
+    assert [path for path in outside if not path.is_relative_to(tracked_home / "runs")] == []
+
+
+def test_a_zoo_s_run_lies_neither_in_nor_beside_the_zoo(told: dict[str, Log], zoo: Zoo) -> None:
+    log = told["zoo train"]
+    assert where(log) == zoo.folder.parents[2] / "runs" / "zoos" / zoo.folder.parent.name / zoo.folder.name
+    assert list(zoo.folder.parent.iterdir()) == [zoo.folder]
+    assert zoo.folder.parents[2] / log.config["run_directory"] == zoo.folder
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -72,10 +78,8 @@ def test_a_run_says_what_it_came_from(command: str, told: dict[str, Log], zoo: Z
 
 def test_an_id_is_a_function_of_folder_and_command(told: dict[str, Log]) -> None:
     for command, log in told.items():
-        of = Path(log.config["run_directory"])
-        if command != "zoo train":
-            name = command.partition(" ")[0]
-            assert log.run.run_id == fingerprint([str(of), name])
+        name = command.removesuffix(" metadata")
+        assert log.run.run_id == fingerprint([log.config["run_directory"], name])
     config = told["embed"].config
     tracking = [Tracking(config, "embed", Path("runs/a"), part=part).id for part in ("", "1/4", "2/4")]
     assert len(set(tracking)) == 3 and tracking[0] == fingerprint(["runs/a", "embed"])

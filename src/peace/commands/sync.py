@@ -9,11 +9,11 @@ from peace.tracking.upload import upload, waiting
 
 
 def run(folder: str | None, words: Sequence[str], dry_run: bool = False) -> None:
-    """Uploads the offline runs below a folder, by default those of the runs and of the zoos.
+    """Uploads the offline runs below a folder, by default that of the runs.
 
     Args:
         folder: Where to look.
-        words: `key=value` words; `paths.runs` and `paths.zoos` are used.
+        words: `key=value` words; `paths.runs` is used.
         dry_run: Only say what would be uploaded.
 
     Raises:
@@ -21,12 +21,12 @@ def run(folder: str | None, words: Sequence[str], dry_run: bool = False) -> None
         PeaceError: Some runs were not uploaded.
     """
     config = compose("pretrain", words)
-    folders = [Path(folder)] if folder else [place(config, "runs"), place(config, "zoos")]
-    if folder and not folders[0].is_dir():
+    where = Path(folder) if folder else place(config, "runs")
+    if folder and not where.is_dir():
         raise InputError("no such folder", got=folder, do="name one that holds runs")
-    logs = waiting(folders)
+    logs = waiting(where)
     if not logs:
-        print(f"nothing to upload in {', '.join(map(str, folders))}")
+        print(f"nothing to upload in {where}")
         return
     if dry_run:
         print("\n".join(f"would upload {log}" for log in logs))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from peace.config import compose, zoo_directory
+from peace.config import compose, place, zoo_directory
 from peace.errors import InputError, PeaceError
 from peace.tracking.run import Tracking
 from peace.tracking.zoo import tell_zoo
@@ -28,8 +28,9 @@ def train(name: str, words: Sequence[str], dry_run: bool) -> None:
             print(f"{len(shard.runs):6d} models  {shard.plan.epochs:4d} epochs  {shard.file}")
         print(f"would be trained into {folder}")
         return
-    # Its runs lie beside the zoos of its name: a zoo's folder holds a zoo and nothing else.
-    with Tracking(config, "zoo train", folder.parent, folder) as tracked:
+    # Not in the zoo's folder, which holds a zoo and nothing else, nor beside it, where only zoos are looked for.
+    told_in = place(config, "runs") / "zoos" / folder.parent.name / folder.name
+    with Tracking(config, "zoo train", told_in, folder) as tracked:
         zoo = train_zoo(recipe, folder)
         diverged = zoo.rows.loc[zoo.rows["status"] == "diverged", "run_id"].nunique()
         tell_zoo(tracked, zoo, diverged)

@@ -44,8 +44,8 @@ class Tracking:
     Args:
         config: The whole config; its `tracking` says whether anything is told.
         command: Such as `pretrain`.
-        where: The folder that holds the command's results; its `wandb` folder takes what is recorded.
-        identity: What the command works on, if not `where`.
+        where: The folder whose `wandb` folder takes what is recorded.
+        results: The folder that holds the command's results, if not `where`.
         part: Which part of the work this is, where several processes share it, such as `2/4`.
 
     Raises:
@@ -53,11 +53,12 @@ class Tracking:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], command: str, where: Path, identity: Path | None = None, part: str = ""
+        self, config: Mapping[str, Any], command: str, where: Path, results: Path | None = None, part: str = ""
     ) -> None:
         self.settings = TrackingConfig(**arguments(TrackingConfig, config["tracking"], "tracking"))
         self.config, self.command, self.where, self.part = config, command, where, part
-        self.id = fingerprint([str(identity or where), command, *([part] if part else [])])
+        self.results = results or where
+        self.id = fingerprint([str(self.results), command, *([part] if part else [])])
 
     def __enter__(self) -> Tracked:
         """Opens the run; what W&B cannot do is said and does not end the command."""
@@ -100,7 +101,7 @@ class Tracking:
         # Under a sweep's agent its project and id win; wandb ignores others, with a warning for each.
         own = {"project": self.settings.project, "entity": self.settings.entity, "id": self.id}
         offline = chosen == "offline"
-        told = {"command": self.command, "run_directory": str(self.where), "git_commit": provenance.git_commit(),
+        told = {"command": self.command, "run_directory": str(self.results), "git_commit": provenance.git_commit(),
                 "versions": provenance.versions() | {"wandb": wandb.__version__}}  # fmt: skip
         self.where.mkdir(parents=True, exist_ok=True)
         run = wandb.init(

@@ -1,23 +1,23 @@
 """Runs that were recorded offline, found and uploaded with wandb's own `sync`."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from peace.errors import InputError, PeaceError
 from peace.tracking.access import has_key
 
 
-def waiting(folders: Iterable[Path]) -> list[Path]:
-    """Returns the logs of offline runs below folders that were not uploaded yet, in the order in which they began.
+def waiting(folder: Path) -> list[Path]:
+    """Returns the logs of offline runs below a folder that were not uploaded yet, in the order in which they began.
 
     A run that was stopped and went on has several.
 
     Args:
-        folders: Where to look, such as those of the runs and of the zoos.
+        folder: Where to look, such as that of the runs.
     """
-    logs = {path.resolve() for folder in folders for path in folder.rglob("offline-run-*/run-*.wandb")}
-    return sorted((path for path in logs if not _mark(path).exists()), key=_age)
+    logs = folder.resolve().rglob("offline-run-*/run-*.wandb")
+    return sorted((log for log in logs if not _mark(log).exists()), key=_age)
 
 
 def _age(log: Path) -> tuple[str, float]:
