@@ -71,7 +71,9 @@ class Job:
         if signal.SIGUSR1 not in self.asked or code == 0:
             return code
         if code != Interrupted.exit_code:
-            self._note("the time limit came before the end of a command that cannot go on later; give its step more time")
+            self._note(
+                "the time limit came before the end, and the command cannot go on later: give its step more time"
+            )
             return code
         requeued = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
         if requeued.returncode:
