@@ -110,7 +110,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
 def _missing(node: Mapping[str, Any]) -> float:
     """The share of missing tags, once the node holds that and nothing else."""
     own = {key: value for key, value in node.items() if key != "name"}
-    return share(arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"])
+    return share(
+        arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"]
+    )
 
 
 def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> str:
