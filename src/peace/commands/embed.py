@@ -25,7 +25,7 @@ from peace.errors import InputError
 from peace.exclusive import exclusive
 from peace.graph.stack import Stack
 from peace.graph.symmetry import sample
-from peace.index.metadata import rank_by_metadata
+from peace.index.metadata import rank_by_metadata, share
 from peace.models.loading import chunks, load_stacks
 from peace.models.saving import build_producer, load_producer, save_producer, saved_embedder
 from peace.registry import arguments
@@ -110,7 +110,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
 def _missing(node: Mapping[str, Any]) -> float:
     """The share of missing tags, once the node holds that and nothing else."""
     own = {key: value for key, value in node.items() if key != "name"}
-    return arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"]
+    return share(
+        arguments(rank_by_metadata, own, "producer 'metadata'", "gallery", "queries", "seed", "zoo")["missing"]
+    )
 
 
 def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: EmbedConfig, where: Path) -> str:

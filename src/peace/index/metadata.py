@@ -9,6 +9,17 @@ from peace.errors import InputError
 from peace.index.bm25_index import Bm25Index
 
 
+def share(missing: float) -> float:
+    """Returns a share of missing tags as it is.
+
+    Raises:
+        InputError: It is not a probability.
+    """
+    if not 0 <= missing <= 1:
+        raise InputError("not a share of missing tags", got=missing, expected="a number from 0 to 1")
+    return missing
+
+
 def rank_by_metadata(gallery: pd.DataFrame, queries: pd.DataFrame, missing: float, seed: int, zoo: str) -> Ranking:
     """Returns BM25's ranking of the gallery for each query's own page.
 
@@ -25,8 +36,7 @@ def rank_by_metadata(gallery: pd.DataFrame, queries: pd.DataFrame, missing: floa
     Raises:
         InputError: `missing` is not a probability.
     """
-    if not 0 <= missing <= 1:
-        raise InputError("not a share of missing tags", got=missing, expected="a number from 0 to 1")
+    share(missing)
     order = Bm25Index(_pages(gallery, missing, seed)).rank(_pages(queries, missing, seed), seed)
     return Ranking(order, queries, gallery, {"producer": "metadata", "missing": missing, "zoo": zoo})
 
