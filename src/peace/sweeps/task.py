@@ -23,6 +23,11 @@ from peace.sweeps.state import SweepFolder, unmet
 STOPPED = (Interrupted.exit_code, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
+# The first process's exit code is that of the training; where another one dies, the rest is waited for no longer than
+# it takes to tell W&B the end.
+_SRUN = ["srun", "--kill-on-bad-exit=0", "--wait=600"]
+
+
 def execute(sweep: SweepFolder, task: Task, run: Callable[[], int], **facts: object) -> int:
     """Runs a task and notes its end; returns its exit code.
 
@@ -118,7 +123,7 @@ def _processes() -> tuple[int, int]:
 
 def _launcher(task: Task) -> list[str]:
     nodes, each = _processes()
-    return ["srun", "--kill-on-bad-exit=1"] if task.verb == "pretrain" and nodes * each > 1 else []
+    return _SRUN if task.verb == "pretrain" and nodes * each > 1 else []
 
 
 def _devices(task: Task) -> list[str]:
