@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from peace.config import compose, folder, run_directory
 
 EXPERIMENT = "tiny"
@@ -187,14 +185,3 @@ def finished(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, f"{out}\n{err}"
     return out
-
-
-def same(first: object, second: object) -> bool:
-    """Whether two nests of primitives and tensors are equal, bit for bit."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second

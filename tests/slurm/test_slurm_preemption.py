@@ -4,8 +4,9 @@ import re
 
 import pytest
 import torch
-from slurm_home import same
 from slurm_story import Story
+
+from bit_equal import same
 
 pytestmark = pytest.mark.slow
 

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from slurm_home import EXPERIMENT, Home, same
+from slurm_home import EXPERIMENT, Home
+
+from bit_equal import same
 
 _STEPS = """
 steps:

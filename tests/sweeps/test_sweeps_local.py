@@ -4,7 +4,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,35 +94,34 @@ def test_a_killed_command_has_failed(folder: SweepFolder) -> None:
     assert states(folder, tasks) == ["failed"]
 
 
-def test_a_stop_reaches_every_command_once_and_the_rest_is_missing(folder: SweepFolder) -> None:
-    tasks = [Task(1, 0, "peace a", ()), Task(2, 0, "peace b", ()), Task(3, 1, "touch later", (1, 2))]
+@contextmanager
+def interrupted_after(*files: str) -> Iterator[None]:
+    """Presses Ctrl-C once these files exist."""
 
     def interrupt() -> None:
-        while not (Path("started-a").exists() and Path("started-b").exists()):
+        while not all(Path(file).exists() for file in files):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    killer = threading.Thread(target=interrupt)
-    killer.start()
-    with pytest.raises(Interrupted, match="3 of 3 commands left"):
+    presser = threading.Thread(target=interrupt)
+    presser.start()
+    yield
+    presser.join()
+
+
+def test_a_stop_reaches_every_command_once_and_the_rest_is_missing(folder: SweepFolder) -> None:
+    tasks = [Task(1, 0, "peace a", ()), Task(2, 0, "peace b", ()), Task(3, 1, "touch later", (1, 2))]
+
+    with interrupted_after("started-a", "started-b"), pytest.raises(Interrupted, match="3 of 3 commands left"):
         LocalSweep(folder, tasks, 2, sleeper).run(tasks)
-    killer.join()
     assert states(folder, tasks) == ["missing"] * 3 and not Path("later").exists()
 
 
 def test_what_has_nothing_to_save_ends_at_a_stop_with_all_that_it_started(folder: SweepFolder) -> None:
     tasks = [Task(1, 0, "sh -c 'touch begun; sleep 3; touch orphan'", ()), Task(2, 1, "true", (1,))]
 
-    def interrupt() -> None:
-        while not Path("begun").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    killer = threading.Thread(target=interrupt)
-    killer.start()
-    with pytest.raises(Interrupted, match="2 of 2 commands left"):
+    with interrupted_after("begun"), pytest.raises(Interrupted, match="2 of 2 commands left"):
         LocalSweep(folder, tasks, 2, no_peace).run(tasks)
-    killer.join()
     time.sleep(3.2)
     assert states(folder, tasks) == ["missing"] * 2 and not Path("orphan").exists()
 

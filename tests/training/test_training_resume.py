@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bit_equal import same
 from peace.errors import InputError, PeaceError
 from peace.interruption import Interrupted
 from peace.training.data import Views
@@ -64,17 +65,6 @@ def logs(run: Path) -> pd.DataFrame:
     """What all parts of a run logged, later parts taking the place of what they repeat."""
     parts = [pd.read_csv(path) for path in sorted(run.glob("logs/*/metrics.csv"))]
     return pd.concat(parts).groupby("step").last().drop(columns="epoch", errors="ignore")
-
-
-def same(first: object, second: object) -> bool:
-    """Whether two nests of primitives and tensors are equal, bit for bit."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
 
 
 def test_a_run_logs_every_step_and_looks_at_val_after_each_epoch(whole: Path) -> None:

@@ -9,7 +9,7 @@ from peace.tracking.run import Tracking
 from peace.tracking.zoo import tell_zoo
 from peace.zoo.readers import write_safetensors
 from peace.zoo.recipe import shards
-from peace.zoo.storage import Zoo
+from peace.zoo.storage import Zoo, last_checkpoints
 from peace.zoo.train import recipe_from, train_zoo
 
 
@@ -40,7 +40,7 @@ def train(name: str, words: Sequence[str], dry_run: bool) -> None:
 def show(folder: str) -> None:
     """Prints what is in a zoo."""
     rows = Zoo.open(folder).rows
-    last = rows[rows["epoch"] == rows.groupby("run_id")["epoch"].transform("max")]
+    last = last_checkpoints(rows)
     columns = {"models": ("id", "size"), "diverged": ("status", lambda status: int((status == "diverged").sum()))}
     for column in ("train_accuracy", "test_accuracy", "generalisation_gap"):
         columns[column] = (column, "mean")

@@ -110,9 +110,6 @@ class LocalSweep:
         """None for the terminal; a table is what one waits for, so it is always shown."""
         return self.folder.log(task) if self.jobs > 1 and task.verb != "table" else None
 
-    def _logged(self, task: Task) -> str:
-        return str(self._log(task) or "")
-
     def _collect(self, stop: StopRequest) -> None:
         wait([process.sentinel for process in self.running.values()], _LOOK_SECONDS)
         for task, process in list(self.running.items()):
@@ -126,7 +123,7 @@ class LocalSweep:
                 continue
             # Written here, because what was killed could not say so itself.
             state = "waiting" if stop.asked and process.exitcode in _STOPPED else "failed"
-            self.folder.write(task, state, exit_code=process.exitcode, log=self._logged(task))
+            self.folder.write(task, state, exit_code=process.exitcode, log=str(self._log(task) or ""))
             self._say(task, f"ended with exit code {process.exitcode}: ")
 
     def _say(self, task: Task, what: str) -> None:

@@ -38,12 +38,13 @@ def submit(sweep: SweepFolder, tasks: Sequence[Task], selected: Sequence[Task], 
     (sweep.path / "logs").mkdir(parents=True, exist_ok=True)
     known = [(task, sweep.read(task), sweep.job(task)) for task in selected]
     waiting = queue()
-    others = {task.number: sweep.job(task) for task in tasks if task not in selected and sweep.job(task) in waiting}
+    others = {sweep.job(task): [task.number] for task in tasks if task not in selected}
+    under_way = {job: numbers for job, numbers in others.items() if job in waiting}
     try:
         for array, offset in _arrays(selected, _longest_array()):
             for task in array:
                 sweep.write(task, "waiting")
-            before = [*_before(array, jobs), *_under_way(array, others)]
+            before = _before(array, {**jobs, **under_way})
             job = _sbatch(sweep, manifest, array, offset, before, throttle)
             jobs[job] = [task.number for task in array]
             for task in array:
@@ -76,14 +77,9 @@ def _longest_array() -> int:
 
 
 def _before(array: Sequence[Task], jobs: Mapping[str, Sequence[int]]) -> list[str]:
+    """Those of the jobs, each with the numbers of its tasks, that the array has to wait for."""
     needed = {number for task in array for number in task.after}
     return [job for job, numbers in jobs.items() if needed.intersection(numbers)]
-
-
-def _under_way(array: Sequence[Task], others: Mapping[int, str]) -> list[str]:
-    """Jobs of an earlier submission that the array has to wait for."""
-    needed = {number for task in array for number in task.after}
-    return [job for number, job in others.items() if number in needed]
 
 
 def _sbatch(

@@ -1,6 +1,5 @@
 """How far each command of a sweep is: small files, so that a killed process, another node or a later day can tell."""
 
-import fcntl
 import json
 import os
 import socket
@@ -9,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from peace import provenance
 from peace.atomic import replacing
 from peace.config import fingerprint
 from peace.errors import InputError, PeaceError
+from peace.exclusive import locked
 from peace.sweeps.spec import Task
 
+_TRIES = 20
 State = Literal["waiting", "running", "done", "failed", "blocked"]
 
 
@@ -72,16 +73,18 @@ class SweepFolder:
 
     def write(self, task: Task, state: State, **facts: object) -> None:
         """Replaces what is known of a task."""
+        self._put(task, {"state": state, "at": provenance.now(), **facts, "line": task.line})
+
+    def _put(self, task: Task, content: Mapping[str, Any]) -> None:
         with replacing(self._file(task)) as path:
-            path.write_text(json.dumps({"state": state, "at": provenance.now(), **facts, "line": task.line}))
+            path.write_text(json.dumps(content))
 
     def restore(self, task: Task, content: Mapping[str, Any], job: str) -> None:
         """Puts back what was known of a task before it was changed in vain."""
-        if not content:
-            self._file(task).unlink(missing_ok=True)
+        if content:
+            self._put(task, content)
         else:
-            with replacing(self._file(task)) as path:
-                path.write_text(json.dumps(content))
+            self._file(task).unlink(missing_ok=True)
         if job:
             self.submitted(task, job)
         else:
@@ -108,7 +111,7 @@ class SweepFolder:
         Raises:
             PeaceError: The task runs already.
         """
-        with self._lock(task, tries=20) as free:
+        with self._lock(task) as free:
             if not free:
                 raise PeaceError(f"the command runs already, in another process: {task.line}")
             self.write(task, "running", host=socket.gethostname(), pid=os.getpid(), **facts)
@@ -120,35 +123,23 @@ class SweepFolder:
         if not path.is_file():
             return False
         with path.open() as file:
-            return not _locked(file, fcntl.LOCK_SH)
+            return not locked(file, f"sweep: {self.path}", shared=True)
 
     @contextmanager
-    def _lock(self, task: Task, tries: int = 1) -> Iterator[bool]:
-        """Tries more than once where a mere look at the lock, which takes it for a moment, must not count."""
+    def _lock(self, task: Task) -> Iterator[bool]:
+        """Tries more than once, because a mere look at the lock, which takes it for a moment, must not count."""
         path = self._file(task).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            for attempt in range(tries):
-                if _locked(file, fcntl.LOCK_EX):
+            for _ in range(_TRIES):
+                if locked(file, f"sweep: {self.path}"):
                     yield True
                     return
-                time.sleep(0.05 if attempt < tries - 1 else 0)
+                time.sleep(0.05)
             yield False
 
     def _file(self, task: Task) -> Path:
         return self.path / "tasks" / f"{task.key}.json"
-
-
-def _locked(file: IO[str], kind: int) -> bool:
-    """Takes a file's lock if it is free, until the file is closed."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise PeaceError(f"cannot lock {file.name}: {error.strerror}; put paths.runs on a file system with locks "
-                         "(flock)") from error  # fmt: skip
 
 
 def unmet(folder: SweepFolder, task: Task, tasks: Mapping[int, Task]) -> list[Task]:

@@ -36,11 +36,12 @@ def statuses(folder: SweepFolder, tasks: Sequence[Task], queue: Mapping[str, str
         tasks: The manifest.
         queue: State of each of the user's Slurm jobs, by id.
     """
-    return [Status(task, _seen(folder, task, queue), folder.job(task)) for task in tasks]
+    jobs = [folder.job(task) for task in tasks]
+    return [Status(task, _seen(folder, task, job, queue), job) for task, job in zip(tasks, jobs, strict=True)]
 
 
-def _seen(folder: SweepFolder, task: Task, queue: Mapping[str, str]) -> Seen:
-    known, job = folder.read(task), folder.job(task)
+def _seen(folder: SweepFolder, task: Task, job: str, queue: Mapping[str, str]) -> Seen:
+    known = folder.read(task)
     state, queued = known.get("state"), queue.get(job, "") if job else ""
     if state == "done" or (state == "failed" and queued != "PENDING"):
         return state

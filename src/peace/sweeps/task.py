@@ -21,8 +21,6 @@ from peace.sweeps.state import SweepFolder, unmet
 
 # Of a command that saved, and of one that had nothing to save when it was told to end, also as srun says it.
 STOPPED = (Interrupted.exit_code, -signal.SIGTERM, 128 + signal.SIGTERM)
-
-
 # The first process's exit code is that of the training; where another one dies, the rest is waited for no longer than
 # it takes to tell W&B the end.
 _SRUN = ["srun", "--kill-on-bad-exit=0", "--wait=600"]
@@ -91,9 +89,7 @@ class Job:
         log = self.sweep.log(self.task)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*_launcher(self.task), *command, *_devices(self.task)], cwd=home, stdout=output, stderr=output
-            )
+            self.process = subprocess.Popen(_spread(self.task, command), cwd=home, stdout=output, stderr=output)
             for number in self.asked:  # one that came before there was a process
                 self.process.send_signal(number)
             return self.process.wait()
@@ -115,20 +111,13 @@ def _own_name() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
-def _processes() -> tuple[int, int]:
-    """Nodes of this job, and processes on each."""
+def _spread(task: Task, command: list[str]) -> list[str]:
+    """The command over all processes of this job, if it is a training and there are several."""
     nodes = int(os.environ.get("SLURM_NNODES", "1"))
-    return nodes, int(os.environ.get("SLURM_NTASKS", "1")) // nodes
-
-
-def _launcher(task: Task) -> list[str]:
-    nodes, each = _processes()
-    return _SRUN if task.verb == "pretrain" and nodes * each > 1 else []
-
-
-def _devices(task: Task) -> list[str]:
-    nodes, each = _processes()
-    return [f"trainer.num_nodes={nodes}", f"trainer.devices={each}"] if _launcher(task) else []
+    each = int(os.environ.get("SLURM_NTASKS", "1")) // nodes
+    if task.verb != "pretrain" or nodes * each == 1:
+        return command
+    return [*_SRUN, *command, f"trainer.num_nodes={nodes}", f"trainer.devices={each}"]
 
 
 def main(arguments: Sequence[str]) -> int:

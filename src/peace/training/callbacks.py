@@ -7,7 +7,7 @@ import lightning as L
 from torch import Tensor
 
 from peace.atomic import replacing
-from peace.interruption import SIGNALS, StopRequest
+from peace.interruption import StopRequest
 
 
 class Checkpointing(L.Callback):
@@ -23,10 +23,9 @@ class Checkpointing(L.Callback):
         self.path, self.every, self.stop = path, every, stop
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Takes signals back from Lightning, which would leave without a checkpoint or requeue the job itself."""
+        """Takes SIGTERM back from Lightning, which would leave without a checkpoint and with exit code 0."""
         if signal.getsignal(signal.SIGINT) == self.stop.ask:
-            for number in SIGNALS:
-                signal.signal(number, self.stop.ask)
+            signal.signal(signal.SIGTERM, self.stop.ask)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: object, batch_idx: int

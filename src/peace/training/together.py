@@ -15,10 +15,9 @@ from typing import Any
 import torch.distributed
 
 from peace.errors import PeaceError
-from peace.interruption import Interrupted
+from peace.interruption import SIGNALS, Interrupted
 from peace.training.place import Place
 
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _PATIENCE = 30.0
 """Seconds that a process waits for another one to end, or for itself to notice that another one failed."""
 _MOMENT = 10.0
@@ -70,7 +69,7 @@ def _start(place: Place, work: str, config: Mapping[str, Any]) -> Children:
     """The other processes of this machine: they never see a request to stop, which the first shares with all."""
     content = json.dumps([work, config], default=str).encode() + b"\n"
     command = [sys.executable, "-m", "peace.training.together"]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         children = [
             subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "LOCAL_RANK": str(local)})
