@@ -184,7 +184,8 @@ def _axes(
         tensors = touch.names(*orbit.members[:, 0].tolist())
         around = tensors or sorted(held[first], key=order.__getitem__) or [""]
         name, kind = around[0].rpartition(".")[0], _SCALINGS[scaling[first]]
-        axes.append(GroupAxis(name, size, copies, "hidden", size > 1, kind, place in general, tuple(tensors)))
+        movable = size > 1 or (orbit.parent is not None and copies > 1)
+        axes.append(GroupAxis(name, size, copies, "hidden", movable, kind, place in general, tuple(tensors)))
     return (*axes, *_pinned_axes(ledger, nodes, touch, scaling))
 
 

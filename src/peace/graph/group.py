@@ -29,7 +29,7 @@ class GroupAxis:
         size: Number of nodes in one copy.
         copies: Number of blocks that hold such nodes, such as the heads of an attention; 1 where there are none.
         role: Nodes of inputs, outputs and positions have identities, hidden ones have none.
-        permutable: Whether its nodes may be renumbered within each copy.
+        permutable: Whether its nodes may be renumbered, within each copy or with the copy.
         scaling: What its nodes may be multiplied by, and what reads them divided by.
         general: Whether any invertible map of a copy's nodes will do.
         tensors: The tensors that touch it.

@@ -47,6 +47,8 @@ def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any
             for value in (tracer.get(tensor), *tracer.get(tensor).parts):
                 for ids in value.labels:
                     tracer.ledger.pin(ids, "output")
+    for ids in list(tracer.ledger.unused()):
+        tracer.ledger.pin(ids, "position")
     return tracer.ledger
 
 
@@ -152,7 +154,10 @@ class _Tracer(TorchDispatchMode):
             kind = kinds.pop() if len(kinds) == 1 else "varying"
             return [replace(value, constant=kind) for value in found]
         if any(value.labels for value in values):
-            found = [value if value.labels or value.origin != "input" else replace(value, origin="position") for value in found]
+            found = [
+                value if value.labels or value.origin != "input" else replace(value, origin="position")
+                for value in found
+            ]
         return found
 
     def opaque(self, name: str, values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:

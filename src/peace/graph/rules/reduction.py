@@ -6,7 +6,8 @@ from typing import Any
 
 from peace.graph.labels import Ids, Value, support
 from peace.graph.rules import Operation, rule
-from peace.graph.rules.movement import replace_shape, reshaped
+from peace.graph.rules.movement import replace_shape
+from peace.graph.rules.places import reshaped
 from peace.graph.rules.pointwise import add, joined, multiply
 
 _LINEAR = ("mean", "sum")
