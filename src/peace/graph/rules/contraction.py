@@ -47,10 +47,15 @@ def contracted(
             if ids is not None:
                 ledger.pin(ids, reason(against))
     shape = tuple(middle[0].shape) if middle else (1,) * ndim
-    factors = [
-        _placed(x.without([lx]), x_dims, ndim), _placed(y.without([ly]), y_dims, ndim), Value(shape, middle)
-    ]  # fmt: skip
+    factors = [_placed(_spent(x, lx), x_dims, ndim), _placed(_spent(y, ly), y_dims, ndim), Value(shape, middle)]
     return Value(op.shape, joined(ledger, factors, "product"), None, origin(x, y))
+
+
+def _spent(value: Value, ids: Ids | None) -> Value:
+    """A factor without the label that was summed over; the blocks say how what is left of it varies."""
+    if ids is None:
+        return value
+    return replace(value.without([ids]), even=value.even | set(support(ids)))
 
 
 def _rows(ledger: Ledger, ids: Ids, over: int, dims: Mapping[int, int], batch: set[int], ndim: int) -> Ids:
