@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from peace.errors import InputError
+
+_DRAWS = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,16 @@ def on_meta(build: Callable[..., nn.Module], *arguments: Any, **options: Any) ->
     except (NotImplementedError, RuntimeError) as error:
         if "meta" not in str(error):
             raise
-    return build(*arguments, **options).to("meta").eval()
+    with _NoDraws():
+        return build(*arguments, **options).to("meta").eval()
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out the drawing of random weights, which takes seconds where nobody reads them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 - torch's
+        """Returns what a function of torch returns, or, where it would draw, the tensor as it is."""
+        return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
 
 
 def image(*shape: int) -> tuple[Tensor, ...]:

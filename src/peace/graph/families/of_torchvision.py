@@ -14,7 +14,7 @@ from peace.zoo.checkpoint import Checkpoint
 
 # What torchvision's own files are called: the model's name and the start of a hash.
 _FILE_NAME = re.compile(r"([a-z0-9_]+?)(-[0-9a-f]{8})?")
-_STATISTICS = re.compile(r"running_(mean|var)$")
+_BUFFERS = re.compile(r"(running_mean|running_var|relative_coords_table)$")
 # Their own way to draw weights takes seconds, and there are no weights to draw.
 _OPTIONS: dict[str, dict[str, Any]] = {name: {"init_weights": False} for name in ("googlenet", "inception_v3")}
 _FRAMES = 16
@@ -60,7 +60,7 @@ def _of_size(parameters: int) -> list[str]:
 
 
 def _parameters(shapes: Shapes) -> int:
-    return sum(math.prod(shape) for name, shape in shapes.items() if not _STATISTICS.search(name))
+    return sum(math.prod(shape) for name, shape in shapes.items() if not _BUFFERS.search(name))
 
 
 def _made(name: str, evidence: str, declared: bool, given: Shapes) -> Candidate:
@@ -72,7 +72,8 @@ def _made(name: str, evidence: str, declared: bool, given: Shapes) -> Candidate:
     classes = {got[0] for got, _ in fit(module, given).misshaped.values() if got}
     # A model fine-tuned on other classes differs in its last layer alone.
     if len(classes) == 1:
-        module = _build(name, {**options, "num_classes": classes.pop()})
+        other = _build(name, {**options, "num_classes": classes.pop()})
+        module = other if fit(other, given).exact else module
     return Candidate(name, evidence, declared, module, _inputs(name, room))
 
 
