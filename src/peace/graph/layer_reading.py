@@ -170,7 +170,7 @@ def _depthwise(roles: list[TensorRole]) -> list[TensorRole]:
 def _axes(role: TensorRole) -> tuple[Axis, Axis]:
     return (
         Axis(f"{role.name} out", (role.n_out,), "hidden", permutable=True),
-        Axis(f"{role.name} in", (role.n_in,), "hidden", permutable=True),
+        Axis(f"{role.name} in", (role.n_in,), "input", permutable=True),
     )
 
 

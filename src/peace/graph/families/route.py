@@ -1,7 +1,7 @@
 """By which route a checkpoint is read: rebuilt as a module of a known family, or tensor by tensor."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -53,6 +53,18 @@ class Rebuilt:
     module: nn.Module | None
     inputs: tuple[Tensor, ...]
     fit: Fit
+
+    def on_input(self, shape: tuple[int, ...]) -> "Rebuilt":
+        """Returns the same with an example input of another shape, batch dimension not counted.
+
+        Raises:
+            InputError: There is no module that could take one.
+        """
+        if self.module is None:
+            raise InputError("nothing takes an input", got=shape, expected="a model of a known family",
+                             do="its tensors are read one by one")  # fmt: skip
+        first = self.inputs[0].new_empty(1, *shape)
+        return replace(self, inputs=(first, *self.inputs[1:]))
 
 
 def rebuild(checkpoint: Checkpoint) -> Rebuilt:
