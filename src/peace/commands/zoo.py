@@ -76,7 +76,7 @@ def show_symmetries(model: str, folder: str | None, shape: str | None, verbose: 
     if rebuilt.module is None:
         text = symmetries.layers(read_layers(found.tensors))
     else:
-        group = derive(rebuilt.module, *rebuilt.inputs, name=rebuilt.route.detail)
+        group = derive(rebuilt.module, *rebuilt.inputs)
         text = symmetries.group(group, every_tensor=verbose)
     print(symmetries.route(rebuilt), text, sep="\n\n")
 

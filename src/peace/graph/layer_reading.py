@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from peace.errors import InputError
-from peace.graph.layer_roles import TensorRole, matrix_kind, vector_kind
+from peace.graph.layer_roles import CONVOLUTIONS, TensorRole, matrix_kind, vector_kind
 from peace.graph.layout import Layout, layout_of, order
 from peace.graph.stack import Stack
 from peace.graph.weight_graph import Axis, Layer, WeightGraph
@@ -88,8 +88,9 @@ def read_layers(tensors: Mapping[str, Tensor]) -> LayerReading:
     biases = dict(_pairs(own))
     owners = {bias: weight for weight, bias in biases.items()}
     outs = {weight: own[bias][0] for weight, bias in biases.items()}
-    kernels = ({n: s for n, s in own.items() if len(s) == 2}, {n: s for n, s in own.items() if len(s) > 2})
-    layouts = (layout_of(kernels[0], outs), layout_of(kernels[1], outs))
+    linear = {name: shape for name, shape in own.items() if len(shape) == 2}
+    kernels = {name: shape for name, shape in own.items() if matrix_kind(name, shape, name in biases) in CONVOLUTIONS}
+    layouts = (layout_of(linear, outs), layout_of(kernels, outs))
     roles = []
     for name, shape in shapes.items():
         if name in indices:

@@ -11,6 +11,9 @@ Kind = Literal[
     "norm mean", "norm variance", "layer scale", "slope", "scalar", "vector", "tensor", "index",
 ]  # fmt: skip
 
+CONVOLUTIONS: tuple[Kind, ...] = ("conv", "depthwise conv", "transposed conv")
+"""The kinds that have taps."""
+
 _TOKEN = re.compile(r"(cls|dist|class|mask|reg|register|query)_?(token|embedding)s?")
 _POSITION = re.compile(r"pos(ition(al)?)?_?(emb\w*|ids|table|encoding|bias\w*)|wpe|rel(ative)?_pos\w*")
 _FUSED = re.compile(r"qkv\w*|wqkv|c_attn|in_proj(_weight)?|query_key_value|to_qkv|kv(_proj)?|to_kv")

@@ -7,7 +7,7 @@ Layout = Literal["OIHW", "HWIO", "OHWI"]
 Order = tuple[int, ...]
 
 _LAYOUTS: tuple[Layout, ...] = ("OIHW", "HWIO", "OHWI")
-_CERTAIN, _LIKELY = 100, 1
+_CERTAIN, _SQUARE, _FEW = 100, 2, 1
 
 
 def order(layout: Layout, rank: int) -> Order:
@@ -52,4 +52,5 @@ def _score(dimensions: Order, shape: tuple[int, ...], n_out: int | None) -> int:
     if not taps:
         return fits
     square = len(set(taps)) == 1
-    return fits + _LIKELY * (square + (max(taps) <= min(shape[dimension] for dimension in dimensions[:2])))
+    few = max(taps) <= min(shape[dimension] for dimension in dimensions[:2])
+    return fits + _SQUARE * square + _FEW * few

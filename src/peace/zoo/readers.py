@@ -182,7 +182,8 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, st
     header = _safetensors_header(path, size)
     dtypes = {text: dtype for dtype, text in _DTYPES.items()}
     try:
-        with safe_open(path, framework="pt") as file:
+        # For torch the library would map the file for writing, which counts against the memory.
+        with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _refusal(path, f"a broken safetensors header ({error})", do="download it again") from error

@@ -36,9 +36,9 @@ class Fit:
 
     def __str__(self) -> str:
         """What does not fit, the first few of each kind."""
-        wrong = [f"{name} has shape {got}, not {want}" for name, (got, want) in self.misshaped.items()]
+        wrong = [f"{name} of shape {got} instead of {want}" for name, (got, want) in self.misshaped.items()]
         parts = [_first(kind, names) for kind, names in (("lacks", self.missing), ("has besides", self.unexpected))]
-        parts.append(_first("of another shape:", wrong))
+        parts.append(_first("has", wrong))
         return " and ".join(part for part in parts if part)
 
     def rename(self, name: str) -> str:

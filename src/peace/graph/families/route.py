@@ -85,11 +85,14 @@ def rebuild(checkpoint: Checkpoint) -> Rebuilt:
             passed[name] = found
             continue
         fitted = fit(found.module, checkpoint.floats, found.base)
-        if fitted.exact:
+        # What the shapes say is no excuse for what the checkpoint says of itself.
+        if fitted.exact and (found.declared or not faults):
             route = Route(name, found.detail, found.evidence, passed)
             return Rebuilt(route, found.module, found.inputs, fitted)
         if quantised := _quantised(checkpoint, fitted):
             passed[name] = f"{found.detail} by {found.evidence}, but {quantised}"
+            continue
+        if fitted.exact:
             continue
         passed[name] = f"not {found.detail}, which {found.evidence} says: the checkpoint {fitted}"
         if found.declared:
