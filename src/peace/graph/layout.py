@@ -7,7 +7,7 @@ Layout = Literal["OIHW", "HWIO", "OHWI"]
 Order = tuple[int, ...]
 
 _LAYOUTS: tuple[Layout, ...] = ("OIHW", "HWIO", "OHWI")
-_CERTAIN, _SQUARE, _FEW = 100, 2, 1
+_CERTAIN, _FEW, _SQUARE = 100, 3, 2
 
 
 def order(layout: Layout, rank: int) -> Order:
@@ -30,7 +30,7 @@ def layout_of(weights: Mapping[str, tuple[int, ...]], outs: Mapping[str, int]) -
     """Returns the layout that a file's tensors of one kind, linear or convolution, agree on best; torch's in doubt.
 
     A bias has the size of the out axis: where only one of the dimensions has that size, it is certain. Where that
-    leaves two layouts, kernels tell: they have few taps and many channels, and are mostly square.
+    leaves two layouts, kernels tell: they are shorter than they have channels, and mostly square.
 
     Args:
         weights: Shapes by name, of two or more dimensions.
@@ -52,5 +52,5 @@ def _score(dimensions: Order, shape: tuple[int, ...], n_out: int | None) -> int:
     if not taps:
         return fits
     square = len(set(taps)) == 1
-    few = max(taps) <= min(shape[dimension] for dimension in dimensions[:2])
+    few = max(taps) <= max(shape[dimension] for dimension in dimensions[:2])
     return fits + _SQUARE * square + _FEW * few
