@@ -165,7 +165,7 @@ def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     verb.add_argument("--symmetries", action="store_true", help="print a model's axes and their symmetries")
     verb.add_argument("--zoo", dest="folder", help="with --symmetries: the folder of the zoo that has the model")
     verb.add_argument("--input", help="with --symmetries: shape of an example input, such as 3,224,224")
-    verb.add_argument("--verbose", action="store_true", help="with --symmetries: name every tensor of an axis")
+    verb.add_argument("--verbose", action="store_true", help="with --symmetries: name every tensor and operation")
     _verb(actions, "verify", "check every tensor's hash", verify).add_argument("folder", help="the zoo's folder")
     verb = _verb(actions, "export", "write one model as a plain safetensors file", export)
     verb.add_argument("model", help="the model's id")

@@ -62,7 +62,7 @@ def show_symmetries(model: str, folder: str | None, shape: str | None, verbose: 
         model: A checkpoint file, a folder of one, or with `folder` a model's id.
         folder: A zoo's folder.
         shape: Sizes of an example input such as `3,224,224`, instead of the architecture's own.
-        verbose: Whether to name every tensor that touches an axis.
+        verbose: Whether to name every tensor that touches an axis and every operation that pinned one.
 
     Raises:
         InputError: There is no such model, what describes it does not fit its tensors, or it cannot be traced.
@@ -77,7 +77,7 @@ def show_symmetries(model: str, folder: str | None, shape: str | None, verbose: 
         text = symmetries.layers(read_layers(found.tensors))
     else:
         group = derive(rebuilt.module, *rebuilt.inputs)
-        text = symmetries.group(group, every_tensor=verbose)
+        text = symmetries.group(group, every=verbose)
     print(symmetries.route(rebuilt), text, sep="\n\n")
 
 

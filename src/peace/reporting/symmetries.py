@@ -11,7 +11,7 @@ from peace.graph.layer_reading import LayerReading
 if TYPE_CHECKING:
     from peace.graph.group import GroupAxis, SymmetryGroup
 
-_MOST = 2
+_MOST, _MOST_PINNED = 2, 12
 _SCALINGS = {"none": (), "sign": ("sign",), "positive": ("positive scale",), "nonzero": ("positive scale", "sign")}
 
 
@@ -26,22 +26,22 @@ def route(rebuilt: Rebuilt) -> str:
     return "\n".join([head, *(f"  not {name}: {why}" for name, why in taken.others.items())])
 
 
-def group(found: "SymmetryGroup", *, every_tensor: bool = False) -> str:
+def group(found: "SymmetryGroup", *, every: bool = False) -> str:
     """Returns a derived symmetry group as text.
 
     Args:
         found: The group.
-        every_tensor: Whether to name every tensor that touches an axis instead of the first few.
+        every: Whether to name every tensor that touches an axis and every operation that pinned one.
     """
     rows = [
-        [axis.name, _size(axis), axis.role, _symmetries(axis), _names(axis.tensors, every_tensor)]
-        for axis in found.axes
-    ]  # fmt: skip
+        [_name(axis), _size(axis), axis.role, _symmetries(axis), _names(axis.tensors, every)] for axis in found.axes
+    ]
     pinned = [
-        f"pinned: {one.channels} {'channel' if one.channels == 1 else 'channels'} by {one.operation}"
-        f" in {one.module or 'the module itself'}"
+        f"pinned: {one.channels} channels by {one.operation} in {one.module or 'the module itself'}"
         for one in found.pinned
-    ]  # fmt: skip
+    ]
+    if len(pinned) > _MOST_PINNED and not every:
+        pinned[_MOST_PINNED:] = [f"pinned: by {len(pinned) - _MOST_PINNED} more operations"]
     share = found.permutable_channels / found.hidden_channels if found.hidden_channels else 0.0
     moved = found.moved(found.sample(torch.Generator().manual_seed(0)))
     return "\n".join([
@@ -71,6 +71,11 @@ def layers(reading: LayerReading) -> str:
     ])  # fmt: skip
 
 
+def _name(axis: "GroupAxis") -> str:
+    # A tensor of the module itself, such as a class token, has no module path to name the axis by.
+    return axis.name or (axis.tensors[0] if axis.tensors else "–")
+
+
 def _size(axis: "GroupAxis") -> str:
     return f"{axis.size} × {axis.copies}" if axis.copies > 1 else str(axis.size)
 
@@ -85,7 +90,7 @@ def _symmetries(axis: "GroupAxis") -> str:
 def _names(names: Sequence[str], every: bool) -> str:
     shown = names if every else names[:_MOST]
     more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return ", ".join(shown) + (f" and {more} more" if more else "") or "–"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
