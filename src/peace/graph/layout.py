@@ -7,7 +7,8 @@ Layout = Literal["OIHW", "HWIO", "OHWI"]
 Order = tuple[int, ...]
 
 _LAYOUTS: tuple[Layout, ...] = ("OIHW", "HWIO", "OHWI")
-_CERTAIN, _FEW, _SQUARE = 100, 3, 2
+_CERTAIN, _SHORT, _SQUARE = 100, 3, 2
+_USUAL = 7
 
 
 def order(layout: Layout, rank: int) -> Order:
@@ -30,7 +31,7 @@ def layout_of(weights: Mapping[str, tuple[int, ...]], outs: Mapping[str, int]) -
     """Returns the layout that a file's tensors of one kind, linear or convolution, agree on best; torch's in doubt.
 
     A bias has the size of the out axis: where only one of the dimensions has that size, it is certain. Where that
-    leaves two layouts, kernels tell: they are shorter than they have channels, and mostly square.
+    leaves two layouts, kernels tell: few are longer than 7 or than they have channels, and most are square.
 
     Args:
         weights: Shapes by name, of two or more dimensions.
@@ -52,5 +53,5 @@ def _score(dimensions: Order, shape: tuple[int, ...], n_out: int | None) -> int:
     if not taps:
         return fits
     square = len(set(taps)) == 1
-    few = max(taps) <= max(shape[dimension] for dimension in dimensions[:2])
-    return fits + _SQUARE * square + _FEW * few
+    short = max(taps) <= max(_USUAL, *(shape[dimension] for dimension in dimensions[:2]))
+    return fits + _SQUARE * square + _SHORT * short
