@@ -44,7 +44,7 @@ def vision(name: str, **options: Any) -> dict[str, Tensor]:
 
 
 def summary(found: Rebuilt) -> tuple[str, str, tuple[tuple[int, ...], ...]]:
-    return found.route.name, found.route.detail, tuple(tuple(tensor.shape) for tensor in found.inputs)
+    return found.route.name, found.route.detail, tuple(tuple(x.shape) for x in found.inputs if x is not None)
 
 
 def refusal(of: Checkpoint) -> str:
@@ -184,7 +184,8 @@ def test_counters_are_left_aside() -> None:
 def test_a_prefix_is_stripped_only_if_everything_fits_then() -> None:
     wrapped = {f"module.{name}": tensor for name, tensor in state("resnet18").items()}
     found = rebuild(checkpoint(wrapped, {"architecture": "resnet18"}))
-    assert found.fit.stripped == "module." and found.fit.rename("module.fc.bias") == "fc.bias"
+    assert found.fit.names == {name: name.removeprefix("module.") for name in wrapped if "num_" not in name}
+    assert list(found.fit.renamed({"module.fc.bias": torch.ones(1)})) == ["fc.bias"]
     wrapped.pop("module.fc.bias")
     assert "lacks conv1.weight" in refusal(checkpoint(wrapped, {"architecture": "resnet18"}))
 
@@ -254,6 +255,7 @@ class Config(SimpleNamespace):
 
 class TinyModel(nn.Module):
     base_model_prefix = "transformer"
+    _keys_to_ignore_on_load_unexpected = (r"attn\.mask$",)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -293,10 +295,11 @@ TINY = {"model_type": "tiny", "architectures": ["TinyModel"], "vocab": 7, "width
 
 @pytest.mark.usefixtures("library")
 def test_a_transformers_model_is_rebuilt_with_a_tied_head_and_without_its_prefix() -> None:
-    found = rebuild(checkpoint({"wte.weight": torch.ones(7, 3)}, TINY, path="folder"))
+    tensors = {"wte.weight": torch.ones(7, 3), "h.0.attn.mask": torch.ones(4, 4), "rotary_emb.inv_freq": torch.ones(2)}
+    found = rebuild(checkpoint(tensors, TINY, path="folder"))
     assert summary(found) == ("transformers", "TinyModel", ((1, 16),))
-    assert found.inputs[0].dtype == torch.long
-    assert found.fit.rename("wte.weight") == "transformer.wte.weight"
+    assert [None if tensor is None else tensor.dtype for tensor in found.inputs] == [torch.long]
+    assert found.fit.names == {name: f"transformer.{name}" for name in tensors}
     assert isinstance(found.module, TinyModel) and not found.module.training
 
 
@@ -305,6 +308,36 @@ def test_a_transformers_model_without_a_class_is_the_bare_one() -> None:
     config = {"model_type": "vision", "num_channels": 3, "image_size": 8}
     tensors = {"patch.weight": torch.ones(4, 3, 8, 8), "patch.bias": torch.ones(4)}
     assert summary(rebuild(checkpoint(tensors, config))) == ("transformers", "vision", ((1, 3, 8, 8),))
+
+
+@pytest.mark.usefixtures("library")
+def test_an_encoder_and_decoder_gets_tokens_for_both_and_no_mask() -> None:
+    found = rebuild(checkpoint({"wte.weight": torch.ones(7, 3)}, TINY | {"is_encoder_decoder": True}))
+    assert found.inputs[1] is None and summary(found)[2] == ((1, 16), (1, 16))
+
+
+def test_names_of_an_earlier_version_of_the_library_are_brought_up_to_date(
+    library: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library keeps a list of renamings for each model, and a function that applies them to a name."""
+
+    class WeightRenaming(SimpleNamespace):
+        pass
+
+    def rename_source_key(name: str, given: list[Any], converters: list[Any], *_: Any) -> tuple[str, None]:
+        assert [type(one) for one in given] == [WeightRenaming] and converters == []
+        return name.replace(given[0].old, given[0].new), None
+
+    mapping, loading = ModuleType("transformers.conversion_mapping"), ModuleType("transformers.core_model_loading")
+    known = [WeightRenaming(old="gpt.words", new="transformer.wte"), SimpleNamespace()]
+    mapping.get_model_conversion_mapping = lambda model: known  # type: ignore[attr-defined]
+    loading.WeightRenaming, loading.rename_source_key = WeightRenaming, rename_source_key  # type: ignore[attr-defined]
+    library.__path__ = []  # type: ignore[attr-defined]
+    for module in (mapping, loading):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = rebuild(checkpoint({"gpt.words.weight": torch.ones(7, 3)}, TINY))
+    assert found.route.name == "transformers"
+    assert found.fit.names == {"gpt.words.weight": "transformer.wte.weight"}
 
 
 @pytest.mark.usefixtures("library")
@@ -355,4 +388,4 @@ def test_the_route_of_an_unknown_checkpoint_says_why_no_family_was_taken(tmp_pat
 def test_an_example_input_can_be_given() -> None:
     found = rebuild(checkpoint(state("resnet18"), {"architecture": "resnet18"})).on_input((3, 64, 48))
     assert summary(found)[2] == ((1, 3, 64, 48),)
-    assert found.inputs[0].device.type == "meta"
+    assert [tensor is not None and tensor.device.type for tensor in found.inputs] == ["meta"]

@@ -21,7 +21,7 @@ def route(rebuilt: Rebuilt) -> str:
     if rebuilt.module is None:
         head = f"route: {taken.name}, each tensor by itself ({taken.evidence})"
     else:
-        shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in rebuilt.inputs)
+        shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in rebuilt.inputs if tensor is not None)
         head = f"route: {taken.name}, {taken.detail} ({taken.evidence}), traced on an input of {shapes}"
     return "\n".join([head, *(f"  not {name}: {why}" for name, why in taken.others.items())])
 

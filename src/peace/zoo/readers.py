@@ -82,7 +82,7 @@ def read_shapes(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         InputError: There is no such file, it is damaged or of another format, it needs code to be unpickled, or it
-            holds no tensor.
+            holds no tensor with a number in it.
     """
     path = Path(path)
     head, size = _look(path)
@@ -90,7 +90,7 @@ def read_shapes(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     content = _unwrap(content)
     entries = content if isinstance(content, dict) else {}
     found = {str(name): _shape_of(value) for name, value in entries.items() if isinstance(value, Tensor)}
-    if not found:
+    if not any(tensor.numel() for tensor in found.values()):
         raise _refusal(path, "no tensors", expected="a mapping of names to tensors")
     return found, metadata
 

@@ -23,15 +23,17 @@ class Candidate:
         declared: Whether something that travels with the checkpoint says so, so that a misfit is a fault.
         module: On the meta device.
         inputs: Example inputs, on the meta device, batch size 1.
-        base: What the family's files may leave out at the start of names.
+        renamings: How the family's files may name tensors otherwise than the module does.
+        ignored: Patterns of names that the family's files may have besides.
     """
 
     detail: str
     evidence: str
     declared: bool
     module: nn.Module
-    inputs: tuple[Tensor, ...]
-    base: str = ""
+    inputs: tuple[Tensor | None, ...]
+    renamings: tuple[Callable[[str], str], ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def on_meta(build: Callable[..., nn.Module], *arguments: Any, **options: Any) -> nn.Module:  # noqa: ANN401 - any builder's

@@ -1,11 +1,14 @@
 """Whether a checkpoint's tensors are those of a module: every floating tensor, by name and by shape."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 Shapes = Mapping[str, tuple[int, ...]]
+Renaming = Callable[[str], str]
 
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "backbone.", "encoder.", "net.")
 _MOST = 3
@@ -19,15 +22,13 @@ class Fit:
         missing: Names that the module has and the checkpoint has not.
         unexpected: Names that the checkpoint has and the module has not.
         misshaped: Names of both, with the checkpoint's shape and the module's.
-        stripped: What the checkpoint's names start with and the module's do not.
-        added: What the module's names start with and the checkpoint's do not.
+        names: The module's name of each of the checkpoint's tensors that is called otherwise there.
     """
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     misshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-    stripped: str = ""
-    added: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -41,35 +42,43 @@ class Fit:
         parts.append(_first("has", wrong))
         return " and ".join(part for part in parts if part)
 
-    def rename(self, name: str) -> str:
-        """Returns the module's name for a tensor of the checkpoint."""
-        return self.added + name.removeprefix(self.stripped)
+    def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns a checkpoint's tensors by the module's names."""
+        return {self.names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
-def fit(module: nn.Module, given: Shapes, base: str = "") -> Fit:
+def fit(module: nn.Module, given: Shapes, renamings: Sequence[Renaming] = (), ignored: Sequence[str] = ()) -> Fit:
     """Returns how a checkpoint's floating tensors compare with a module's.
 
     Integers, such as the counters of batch norms, are left aside. A tensor that the module holds under several names
-    need be there under one of them only. If all names of the checkpoint start alike, or all lack what the module's
-    start with, that is set aside, but only if everything fits then.
+    need be there under one of them only. A prefix that all names of the checkpoint share is stripped, but only if
+    everything fits then.
 
     Args:
         module: On the meta device.
         given: Shapes of the checkpoint's floating tensors.
-        base: What a family's files may leave out at the start of names, such as `transformer.`.
+        renamings: How a family's files may name tensors otherwise than its modules do.
+        ignored: Patterns of names that a family's files may have besides.
     """
     wanted, aliases = _wanted(module)
-    as_it_is = _compare(wanted, aliases, given)
+
+    def compare(named: Shapes) -> Fit:
+        return _compare(wanted, aliases, named, ignored)
+
+    as_it_is = compare(given)
     if as_it_is.exact:
         return as_it_is
-    for prefix in _WRAPPERS:
-        if all(name.startswith(prefix) for name in given):
-            stripped = {name.removeprefix(prefix): shape for name, shape in given.items()}
-            if _compare(wanted, aliases, stripped).exact:
-                return Fit(stripped=prefix)
-    if base and _compare(wanted, aliases, {base + name: shape for name, shape in given.items()}).exact:
-        return Fit(added=base)
+    prefixes = [prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in given)]
+    for rename in (*(partial(_stripped, prefix) for prefix in prefixes), *renamings):
+        names = {name: rename(name) for name in given}
+        called = {names[name]: shape for name, shape in given.items()}
+        if len(called) == len(given) and compare(called).exact:
+            return Fit(names={old: new for old, new in names.items() if old != new})
     return as_it_is
+
+
+def _stripped(prefix: str, name: str) -> str:
+    return name.removeprefix(prefix)
 
 
 def _wanted(module: nn.Module) -> tuple[dict[str, tuple[int, ...]], dict[str, frozenset[str]]]:
@@ -82,10 +91,11 @@ def _wanted(module: nn.Module) -> tuple[dict[str, tuple[int, ...]], dict[str, fr
     return {name: tuple(value.shape) for name, value in floats.items()}, aliases
 
 
-def _compare(wanted: Shapes, aliases: Mapping[str, frozenset[str]], given: Shapes) -> Fit:
+def _compare(wanted: Shapes, aliases: Mapping[str, frozenset[str]], given: Shapes, ignored: Sequence[str]) -> Fit:
     missing = tuple(name for name in wanted if not aliases[name] & given.keys())
     misshaped = {name: (given[name], wanted[name]) for name in wanted if name in given and given[name] != wanted[name]}
-    return Fit(missing, tuple(name for name in given if name not in wanted), misshaped)
+    besides = tuple(name for name in given if name not in wanted and not any(re.search(one, name) for one in ignored))
+    return Fit(missing, besides, misshaped)
 
 
 def _first(kind: str, names: list[str] | tuple[str, ...]) -> str:

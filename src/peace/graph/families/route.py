@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from peace.errors import InputError
@@ -51,7 +52,7 @@ class Rebuilt:
 
     route: Route
     module: nn.Module | None
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor | None, ...]
     fit: Fit
 
     def on_input(self, shape: tuple[int, ...]) -> "Rebuilt":
@@ -63,8 +64,9 @@ class Rebuilt:
         if self.module is None:
             raise InputError("nothing takes an input", got=shape, expected="a model of a known family",
                              do="its tensors are read one by one")  # fmt: skip
-        first = self.inputs[0].new_empty(1, *shape)
-        return replace(self, inputs=(first, *self.inputs[1:]))
+        first, *more = self.inputs
+        given = torch.empty(1, *shape, device="meta", dtype=None if first is None else first.dtype)
+        return replace(self, inputs=(given, *more))
 
 
 def rebuild(checkpoint: Checkpoint) -> Rebuilt:
@@ -84,7 +86,7 @@ def rebuild(checkpoint: Checkpoint) -> Rebuilt:
         if isinstance(found, str):
             passed[name] = found
             continue
-        fitted = fit(found.module, checkpoint.floats, found.base)
+        fitted = fit(found.module, checkpoint.floats, found.renamings, found.ignored)
         # What the shapes say is no excuse for what the checkpoint says of itself.
         if fitted.exact and (found.declared or not faults):
             route = Route(name, found.detail, found.evidence, passed)
