@@ -2,8 +2,10 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ import timm
 import torch
 from commands_home import Home, Peace
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def state() -> dict[str, Tensor]:
@@ -140,6 +142,36 @@ def test_bad_input_is_refused_in_one_sentence(case: str, peace: Peace) -> None:
     assert finished.err.startswith("peace: ") and finished.err.count("\n") == 1
     assert re.search(sentence, finished.err), finished.err
     assert finished.err.rstrip().endswith((".", "?")) and len(finished.err) < 700
+
+
+class Undecided(nn.Module):
+    """What it does depends on its numbers."""
+
+    def __init__(self, config: SimpleNamespace) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 4, config.image_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.patch(x)
+        return y if y.sum() > 0 else -y
+
+
+@pytest.mark.usefixtures("here")
+def test_a_module_that_cannot_be_traced_is_refused(peace: Peace, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ModuleType("transformers")
+    library.__spec__ = SimpleNamespace(name="transformers")  # type: ignore[assignment]
+    for_model = lambda kind, **config: SimpleNamespace(**config)  # noqa: E731
+    library.AutoConfig = SimpleNamespace(for_model=for_model)  # type: ignore[attr-defined]
+    library.Undecided = type("Undecided", (Undecided,), {"main_input_name": "pixel_values"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "transformers", library)
+    folder(
+        {"patch.weight": torch.ones(4, 3, 8, 8), "patch.bias": torch.ones(4)},
+        {"model_type": "undecided", "architectures": ["Undecided"], "image_size": 8},
+    )
+    finished = peace("zoo", "show", "model", "--symmetries")
+    assert (finished.code, finished.out) == (2, ""), finished
+    assert finished.err.startswith("peace: Undecided cannot be run on the example input without numbers")
+    assert finished.err.count("\n") == 1
 
 
 def test_a_zoo_is_not_a_model(home: Home, peace: Peace) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from peace.config import compose, place, zoo_directory
 from peace.errors import InputError, PeaceError
+from peace.graph.derive import derive
 from peace.graph.families.route import rebuild
 from peace.graph.layer_reading import read_layers
 from peace.reporting import symmetries
@@ -67,8 +68,6 @@ def show_symmetries(model: str, folder: str | None, shape: str | None, verbose: 
     Raises:
         InputError: There is no such model, what describes it does not fit its tensors, or it cannot be traced.
     """
-    from peace.graph.derive import derive
-
     found = zoo_checkpoint(Zoo.open(folder), model) if folder else open_checkpoint(model)
     rebuilt = rebuild(found)
     if shape is not None:

@@ -1,15 +1,12 @@
 """What is known of a model's symmetries, as text: its route, its axes, what pinned any, and how large the group is."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from peace.graph.families.route import Rebuilt
+from peace.graph.group import GroupAxis, SymmetryGroup
 from peace.graph.layer_reading import LayerReading
-
-if TYPE_CHECKING:
-    from peace.graph.group import GroupAxis, SymmetryGroup
 
 _MOST, _MOST_PINNED = 2, 12
 _SCALINGS = {"none": (), "sign": ("sign",), "positive": ("positive scale",), "nonzero": ("positive scale", "sign")}
@@ -26,7 +23,7 @@ def route(rebuilt: Rebuilt) -> str:
     return "\n".join([head, *(f"  not {name}: {why}" for name, why in taken.others.items())])
 
 
-def group(found: "SymmetryGroup", *, every: bool = False) -> str:
+def group(found: SymmetryGroup, *, every: bool = False) -> str:
     """Returns a derived symmetry group as text.
 
     Args:
@@ -71,16 +68,16 @@ def layers(reading: LayerReading) -> str:
     ])  # fmt: skip
 
 
-def _name(axis: "GroupAxis") -> str:
+def _name(axis: GroupAxis) -> str:
     # A tensor of the module itself, such as a class token, has no module path to name the axis by.
     return axis.name or (axis.tensors[0] if axis.tensors else "–")
 
 
-def _size(axis: "GroupAxis") -> str:
+def _size(axis: GroupAxis) -> str:
     return f"{axis.size} × {axis.copies}" if axis.copies > 1 else str(axis.size)
 
 
-def _symmetries(axis: "GroupAxis") -> str:
+def _symmetries(axis: GroupAxis) -> str:
     named = ["permutation"] if axis.permutable else []
     named += _SCALINGS[axis.scaling]
     named += ["any invertible map"] if axis.general else []
