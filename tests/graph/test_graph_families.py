@@ -112,6 +112,13 @@ def test_a_timm_model_is_rebuilt_from_the_hubs_config(
     assert {tensor.device.type for tensor in (found.module or nn.Identity()).state_dict().values()} == {"meta"}
 
 
+def test_what_the_hub_says_of_the_weights_decides_open_sizes_flat_or_not() -> None:
+    published = {"input_size": [3, 96, 96], "fixed_input_size": True, "num_classes": 5, "of_later_versions": 1}
+    tensors = state(VIT, img_size=96, num_classes=5)
+    for config in ({"architecture": VIT, "pretrained_cfg": published}, {"architecture": VIT, **published}):
+        assert summary(rebuild(checkpoint(tensors, config))) == ("timm", VIT, ((1, 3, 96, 96),))
+
+
 def test_metadata_may_name_a_timm_model_with_its_tag() -> None:
     found = rebuild(checkpoint(state("resnet18"), metadata={"architecture": "resnet18.a1_in1k"}))
     assert summary(found) == ("timm", "resnet18.a1_in1k", ((1, 3, 224, 224),))
@@ -259,6 +266,7 @@ class TinyModel(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        assert not getattr(config, "use_pretrained_backbone", False), "it would be fetched"
         self.transformer = nn.ModuleDict({"wte": nn.Embedding(config.vocab, config.width)})
         self.lm_head = nn.Linear(config.width, config.vocab, bias=False)
         self.lm_head.weight = self.transformer["wte"].weight
@@ -290,7 +298,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return stand_in
 
 
-TINY = {"model_type": "tiny", "architectures": ["TinyModel"], "vocab": 7, "width": 3, "auto_map": {"x": "evil.py"}}
+TINY = {"model_type": "tiny", "architectures": ["TinyModel"], "vocab": 7, "width": 3, "use_pretrained_backbone": True}
+TINY |= {"auto_map": {"AutoModel": "evil.py"}}
 
 
 @pytest.mark.usefixtures("library")

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
@@ -48,15 +49,15 @@ def _made(name: str, config: Mapping[str, Any], evidence: str, where: object) ->
 
     options = _options(config, where)
     try:
-        module = on_meta(timm.create_model, name, pretrained=False, **options)
+        module = on_meta(timm.create_model, name, pretrained=False, pretrained_cfg=_published(config), **options)
     # The arguments come from a file, and any part of any model may stumble over them, in any way.
     except Exception as error:
         raise refused(name, where, error) from error
-    return Candidate(name, evidence, True, module, image(*_input_size(module, config, options)))
+    return Candidate(name, evidence, True, module, image(*_input_size(module, options)))
 
 
 def _options(config: Mapping[str, Any], where: object) -> dict[str, Any]:
-    """The model's arguments, `num_classes` and `global_pool` included where `config.json` sets them beside the rest."""
+    """The model's arguments, `num_classes` included where `config.json` sets it beside the rest."""
     import timm
 
     given = config.get("model_args") or {}
@@ -64,15 +65,22 @@ def _options(config: Mapping[str, Any], where: object) -> dict[str, Any]:
     if not isinstance(given, dict) or own & given.keys():
         raise InputError("not arguments of a model", where=where, got=f"model_args {given}",
                          expected="an object without " + ", ".join(sorted(own)))  # fmt: skip
-    beside = {key: config[key] for key in ("num_classes",) if isinstance(config.get(key), int)}
-    return {**beside, **given}
+    return {**{key: config[key] for key in ("num_classes",) if isinstance(config.get(key), int)}, **given}
 
 
-def _input_size(module: nn.Module, config: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int, ...]:
-    published = config.get("pretrained_cfg")
-    own = getattr(module, "pretrained_cfg", None) or {}
-    told = (published.get("input_size") if isinstance(published, dict) else None, own.get("input_size"))
-    size = next((shape for shape in map(sizes, told) if shape), _USUAL)
+def _published(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the Hub says of the weights, which decides sizes that the arguments leave open; earlier files are flat."""
+    from timm.models import PretrainedCfg
+
+    told = config.get("pretrained_cfg", config)
+    if not isinstance(told, dict) or "input_size" not in told:
+        return None
+    known = {field.name for field in fields(PretrainedCfg)}
+    return {key: value for key, value in told.items() if key in known and value is not None}
+
+
+def _input_size(module: nn.Module, options: Mapping[str, Any]) -> tuple[int, ...]:
+    size = sizes((getattr(module, "pretrained_cfg", None) or {}).get("input_size")) or _USUAL
     image_size = options.get("img_size")
     side = sizes([image_size, image_size] if type(image_size) is int else image_size)
     channels = options.get("in_chans", size[0])

@@ -46,6 +46,9 @@ def candidate(checkpoint: Checkpoint) -> Candidate | str:
         sizes = library.AutoConfig.for_model(
             kind, **{key: value for key, value in config.items() if key not in ("model_type", "auto_map")}
         )
+        if getattr(sizes, "use_pretrained_backbone", False):
+            # Such a backbone would be fetched from the Hub.
+            sizes.use_pretrained_backbone = False
         module = on_meta(maker or library.AutoModel.from_config, sizes)
     # The arguments come from a file, and any part of any model may stumble over them, in any way.
     except Exception as error:
