@@ -165,7 +165,7 @@ CASES = {
     "sliced_weight": _case(lambda m, x: F.linear(F.linear(x, m.first.weight[:3]).relu(), m.last.weight[:, :3]), MLP,
                            (3,)),
     "one_weight_in_two_slices": _case(lambda m, x: F.linear(F.linear(x, m.all[:5]).relu(), m.all[5:].t()),
-                                      lambda: {"all": _factor(8, 3)}, (3,)),
+                                      lambda: {"all": _factor(10, 3)}, (3,)),
     "joined_weights": _case(lambda m, x: m.last(F.linear(x, torch.cat([m.one.weight, m.two.weight])).relu()),
                             _linears(one=(3, 2), two=(3, 3), last=(5, 2)), (3,)),
     "flipped_weight": _case(lambda m, x: F.linear(m.first(x).relu(), m.last.weight.flip(1)), MLP, (3,)),
