@@ -77,6 +77,13 @@ def _filled(h: Tensor) -> Tensor:
     return out
 
 
+def _filled_from_scratch(h: Tensor) -> Tensor:
+    """What is written to was made without a word on the device."""
+    out = torch.zeros(len(h), 5, dtype=h.dtype)
+    out[:, 1:] = h[:, 1:].tanh()
+    return out
+
+
 def _into_empty(h: Tensor) -> Tensor:
     out = h.new_empty(h.shape)
     torch.tanh(h, out=out)
@@ -171,6 +178,7 @@ BETWEEN = {
     "through_a_view": (_through_a_view, None),
     "filled": (_filled, None),
     "into_empty": (_into_empty, None),
+    "filled_from_scratch": (_filled_from_scratch, None),
     "scattered": (_scatter, None),
     "gathered": (lambda h: h.gather(1, torch.arange(5, device=h.device).flip(0).expand(h.shape[0], 5)).relu(), None),
     "plus_arange": (lambda h: (h + torch.arange(5, device=h.device)).relu(), None),
@@ -193,8 +201,10 @@ BETWEEN = {
     "fourier": (lambda h: torch.fft.fft(h, dim=1).real, None),
     "convolved": (lambda h: F.avg_pool1d(h[:, None], 3, 1, 1)[:, 0], None),
     "softmax_of_batch": (lambda h: h.softmax(0), None),
-    "opaque": (Opaque.apply, 1, "Opaque"),
-    "opaque_cumsum": (OpaqueCumsum.apply, 1, "OpaqueCumsum"),
+    "opaque": (lambda h: Opaque.apply(h), 1, "Opaque"),
+    "opaque_cumsum": (lambda h: OpaqueCumsum.apply(h), 1, "OpaqueCumsum"),
+    "opaque_by_another_name": (Opaque.apply, None),
+    "opaque_cumsum_by_another_name": (OpaqueCumsum.apply, 1, "cumsum"),
     "dropout": (lambda h: F.dropout(h.relu(), 0.5, training=False), fac(5)),
     "alpha_dropout": (lambda h: F.alpha_dropout(h.relu(), 0.5, training=False), fac(5)),
     "detached": (lambda h: h.detach().relu() + h - h.detach(), None),
