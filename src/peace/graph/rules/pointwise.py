@@ -1,0 +1,221 @@
+"""Operations that treat every place alike: activations, sums and products."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from peace.graph.labels import Ids, Ledger, Value, support
+from peace.graph.rules import Operation, origin, reason, rule
+
+Scales = Literal["sum", "product", "fixed"]
+Member = tuple[int, Ids]
+"""A label and the place of its value among those that meet."""
+
+_KEEPS = {
+    **dict.fromkeys(("tanh", "sin", "asinh", "atan", "erf", "tan", "asin", "sinh", "atanh"), ("sign",)),
+    **dict.fromkeys(("relu", "leaky_relu", "rrelu_with_noise"), ("positive",)),
+    **dict.fromkeys(("neg", "positive", "real"), ("positive", "sign")),
+}
+"""Which scales an activation hands on; any other pointwise function hands on none."""
+
+_UNTAGGED = (
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "softplus",
+    "log_sigmoid_forward",
+    "mish",
+    "celu",
+    "selu",
+    "glu_jvp",
+)
+
+
+def joined(ledger: Ledger, values: Sequence[Value], scales: Scales) -> tuple[Ids, ...]:
+    """Returns the labels of values that meet place by place after broadcasting.
+
+    Labels that extend along the same dimensions come to share nodes. One that extends along some of another's
+    dimensions says which block each entry of the other belongs to. A label that meets a value which varies along its
+    dimensions without a label is pinned.
+
+    Args:
+        ledger: Where demands are written.
+        values: What meets.
+        scales: In a sum scales must agree, in a product they multiply, elsewhere they must be 1.
+    """
+    ndim = max(len(value.shape) for value in values)
+    values = [value.spread(ndim) for value in values if scales != "sum" or value.constant != "zero"]
+    pool = [(place, ids) for place, value in enumerate(values) for ids in value.labels]
+    labels = []
+    while pool:
+        cluster = [pool.pop(0)]
+        dims = set(support(cluster[0][1]))
+        while found := [member for member in pool if dims & set(support(member[1]))]:
+            cluster += found
+            dims = dims.union(*(support(ids) for _, ids in found))
+            pool = [member for member in pool if not any(member is other for other in found)]
+        label = _met(ledger, values, cluster, dims, scales)
+        labels += [] if label is None else [label]
+    return tuple(labels)
+
+
+def _met(ledger: Ledger, values: Sequence[Value], cluster: list[Member], dims: set[int], scales: Scales) -> Ids | None:
+    """The one label of labels that overlap, or None where they had to be pinned."""
+    wide = [member for member in cluster if set(support(member[1])) == dims]
+    narrow = [member for member in cluster if set(support(member[1])) != dims]
+    alone = len({place for place, _ in cluster}) == len(cluster)
+    if not wide or not alone or any(_varies(values[place], dims - set(support(ids))) for place, ids in narrow):
+        for _, ids in cluster:
+            ledger.pin(ids, "position")
+        return None
+    there = {place for place, _ in cluster}
+    others = [value for place, value in enumerate(values) if place not in there]
+    for other in others:
+        if _varies(other, dims) and other.constant != "uniform":
+            for _, ids in cluster:
+                (ledger.hold if scales == "product" else ledger.pin)(ids, reason(other))
+            if scales != "product":
+                return None
+    if scales == "fixed" or (scales == "sum" and (others or narrow)):
+        for _, ids in cluster:
+            ledger.fix_scale(ids)
+    first = wide[0][1]
+    for _, ids in wide[1:]:
+        ledger.tie(first, ids, "same" if scales == "sum" else "free")
+    for _, ids in narrow:
+        ledger.belong(first, ids)
+    return _product(ledger, cluster, first) if scales == "product" and len(cluster) > 1 else first
+
+
+def _varies(value: Value, dims: set[int]) -> bool:
+    return any(value.shape[dim] > 1 for dim in dims)
+
+
+def _product(ledger: Ledger, cluster: list[Member], like: Ids) -> Ids:
+    if sum(set(support(ids)) == set(support(like)) for _, ids in cluster) > 1:
+        ledger.gated.append(like.ravel())
+    total = cluster[0][1]
+    for _, ids in cluster[1:]:
+        result = ledger.fresh(like.shape)
+        ledger.tie(result, like, "free")
+        ledger.product(result, total, ids)
+        total = result
+    return total
+
+
+def apply(op: Operation, value: Value, keeps: Sequence[str]) -> Value:
+    """Returns the value of a function of each place, which hands on some kinds of scales."""
+    for kind in ("positive", "sign"):
+        if kind not in keeps:
+            for ids in value.labels:
+                op.ledger.fix_scale(ids, [kind])
+    return replace(value, leaf=None)
+
+
+def add(op: Operation, *values: Value) -> Value:
+    """Returns the sum of values."""
+    kept = [value for value in values if value.constant != "zero"]
+    if len(kept) == 1 and kept[0].shape == op.shape:
+        return kept[0]
+    constant = "zero" if not kept else None
+    return Value(op.shape, joined(op.ledger, values, "sum") if kept else (), constant, origin(*values))
+
+
+def multiply(op: Operation, *values: Value) -> Value:
+    """Returns the product of values."""
+    if any(value.constant == "zero" for value in values):
+        return Value(op.shape, constant="zero")
+    return Value(op.shape, joined(op.ledger, values, "product"), None, origin(*values))
+
+
+def number(given: Any) -> Value:
+    """Returns a scalar argument as a value, and a value as it is."""
+    if isinstance(given, Value):
+        return given
+    return Value((), constant="zero" if given == 0 else "uniform")
+
+
+def other(op: Operation, *arguments: Any) -> Value:
+    """Returns the value of any function of places: nodes go through it, scales do not."""
+    values = [argument for argument in arguments if isinstance(argument, Value)]
+    return Value(op.shape, joined(op.ledger, values, "fixed"), None, origin(*values))
+
+
+@rule(*_KEEPS)
+def _activation(op: Operation, value: Value, *_: Any, **__: Any) -> Value:
+    return apply(op, value, _KEEPS[op.name.split(".")[1].removesuffix("_")])
+
+
+@rule(*_UNTAGGED)
+def _function(op: Operation, value: Value, *_: Any, **__: Any) -> Value:
+    return apply(op, value, ())
+
+
+@rule("prelu", "_prelu_kernel")
+def _prelu(op: Operation, value: Value, weight: Value) -> Value:
+    for ids in weight.labels:
+        op.ledger.fix_scale(ids)
+    result = apply(op, value, ["positive"])
+    return replace(result, labels=joined(op.ledger, [result, weight], "product"))
+
+
+@rule("abs")
+def _abs(op: Operation, value: Value) -> Value:
+    """The sign is gone afterwards: what comes out has fresh scales, of which the positive ones are those that came."""
+    labels = []
+    for ids in value.labels:
+        fresh = op.ledger.fresh(ids.shape)
+        op.ledger.tie(fresh, ids, "free")
+        even = op.ledger.fresh(ids.shape)
+        op.ledger.fix_scale(even, ["positive"])
+        op.ledger.product(ids, fresh, even)
+        op.ledger.fix_scale(fresh, ["sign"])
+        labels.append(fresh)
+    return replace(value, labels=tuple(labels), leaf=None)
+
+
+@rule("pow")
+def _power(op: Operation, value: Value, exponent: Any) -> Value | None:
+    if isinstance(exponent, (int, float)) and exponent > 0 and exponent % 2 == 0:
+        for ids in value.labels:
+            op.ledger.fix_scale(ids, ["positive"])
+        return _abs(op, value)
+    return other(op, value, exponent)
+
+
+@rule("square")
+def _square(op: Operation, value: Value) -> Value | None:
+    return _power(op, value, 2)
+
+
+@rule("add", "sub", "rsub")
+def _add(op: Operation, first: Any, second: Any, alpha: Any = 1) -> Value:
+    return add(op, number(first), number(second))
+
+
+@rule("mul")
+def _multiply(op: Operation, first: Any, second: Any) -> Value:
+    return multiply(op, number(first), number(second))
+
+
+@rule("div")
+def _divide(op: Operation, first: Any, second: Any, rounding_mode: str | None = None) -> Value:
+    second = number(second)
+    if rounding_mode is not None or not isinstance(first, Value) or first.constant == "zero":
+        return other(op, first, second)
+    for ids in second.labels:
+        op.ledger.fix_scale(ids, ["positive"])
+    # A sign divides as it multiplies.
+    return multiply(op, first, second)
+
+
+@rule("where")
+def _where(op: Operation, condition: Value, first: Any = 0, second: Any = 0) -> Value:
+    return other(op, condition, number(first), number(second))
+
+
+@rule("masked_fill")
+def _masked_fill(op: Operation, value: Value, mask: Value, fill: Any) -> Value:
+    if fill == 0:
+        return replace(value, labels=joined(op.ledger, [value, mask], "product"), leaf=None)
+    return other(op, value, mask, number(fill))

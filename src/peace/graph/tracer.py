@@ -1,0 +1,259 @@
+"""Runs a module once on tensors without memory and lets every operation say what it demands of the entries."""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from peace.graph.labels import Ledger, Value
+from peace.graph.rules import RULES, Operation, contraction, creation, movement, origin, pointwise, reduction
+
+__all__ = ["contraction", "creation", "movement", "pointwise", "reduction", "trace"]
+
+_PARTIAL = ("select", "unbind")
+_MOVEMENT = {name for name, rule in RULES.items() if rule.__module__ == movement.__name__}
+
+
+def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any], named: Mapping[str, Any]) -> Ledger:
+    """Returns what a run of a module demands of the entries of its parameters.
+
+    Args:
+        module: It is run in its present mode and comes back as it was.
+        tensors: Its parameters and persistent floating-point buffers, by name, on the meta device.
+        inputs: Positional arguments of the run, on the meta device.
+        named: Keyword arguments.
+
+    Raises:
+        Whatever the module raises when it is run on such inputs.
+    """
+    tracer = _Tracer()
+    for name, tensor in tensors.items():
+        tracer.put(tensor, tracer.ledger.leaf(name, tuple(tensor.shape)))
+    for tensor in pytree.tree_leaves((inputs, named)):
+        if isinstance(tensor, Tensor):
+            tracer.put(tensor, Value(tuple(tensor.shape)))
+    constants = {name: buffer.to("meta") for name, buffer in module.named_buffers() if name not in tensors}
+    with torch.no_grad(), tracer.watching(module), tracer:
+        result = torch.func.functional_call(module, {**tensors, **constants}, tuple(inputs), dict(named))
+    for tensor in pytree.tree_leaves(_plain(result)):
+        if isinstance(tensor, Tensor):
+            for value in (tracer.get(tensor), *tracer.get(tensor).parts):
+                for ids in value.labels:
+                    tracer.ledger.pin(ids, "output")
+    return tracer.ledger
+
+
+def _plain(result: Any) -> Any:
+    """Outputs as containers that pytree knows: some libraries return mappings or records of their own."""
+    if isinstance(result, Mapping):
+        return [_plain(value) for value in result.values()]
+    if hasattr(result, "__dataclass_fields__"):
+        return [_plain(getattr(result, name)) for name in result.__dataclass_fields__]
+    return result
+
+
+class _Tracer(TorchDispatchMode):
+    """Keeps a value for each tensor of a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.paused = False
+        self.sharing: dict[int, list[weakref.ref]] = {}
+
+    def put(self, tensor: Tensor, value: Value) -> None:
+        """Remembers the value of a tensor."""
+        if not hasattr(tensor, "_peace_value"):
+            self.sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref.ref(tensor))
+        tensor._peace_value, tensor._peace_stale = value, None
+
+    def get(self, tensor: Tensor) -> Value:
+        """Returns the value of a tensor; one that was never seen is a constant."""
+        value = getattr(tensor, "_peace_value", None)
+        if value is None:
+            return Value(tuple(tensor.shape), constant="varying")
+        if tensor._peace_stale is not None:
+            # Part of its memory was written through another tensor: nothing can be said of the whole.
+            written = tensor._peace_stale
+            if value.constant and written.constant:
+                return Value(value.shape, constant="varying")
+            for ids in (*value.labels, *written.labels):
+                self.ledger.pin(ids, "an in-place operation on a view")
+            value = Value(value.shape, origin="an in-place operation on a view")
+            self.put(tensor, value)
+        return value
+
+    def whole(self, tensor: Tensor) -> Value:
+        """Returns the value of a tensor with all parts tied."""
+        value = self.get(tensor)
+        if value.parts:
+            value = movement.whole(Operation(self.ledger, "aten.stack.default", (value.shape,)), value)
+            self.put(tensor, value)
+        return value
+
+    def __torch_dispatch__(
+        self, function: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Runs one operation, then its rule."""
+        if self.paused:
+            return function(*args, **(kwargs or {}))
+        args, kwargs = pytree.tree_map_only(Tensor, _to_meta, (tuple(args), dict(kwargs or {})))
+        result = function(*args, **kwargs)
+        self._follow(function, args, kwargs, result)
+        return result
+
+    def _follow(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
+        outputs = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, Tensor)]
+        if not outputs:
+            return
+        name = function._schema.name.partition("::")[2]
+        get = self.get if name in _PARTIAL else self.whole
+        given, named = pytree.tree_map_only(Tensor, get, (args, kwargs))
+        values = [value for value in pytree.tree_leaves((given, named)) if isinstance(value, Value)]
+        for leaf in {value.leaf for value in values if value.leaf}:
+            self.ledger.asked[leaf] += 1
+        operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in outputs))
+        written = [args[place] for place, argument in enumerate(function._schema.arguments)
+                   if place < len(args) and argument.alias_info is not None and argument.alias_info.is_write]  # fmt: skip
+        found = self._values(function, operation, values, given, named)
+        for tensor, value in zip(outputs, found, strict=False):
+            self.put(tensor, value)
+        for tensor in written:
+            if isinstance(tensor, Tensor):
+                self._overwritten(tensor, self.get(tensor))
+
+    def _values(self, function: Any, op: Operation, values: list[Value], given: Any, named: Any) -> list[Value]:
+        name = function._schema.name.partition("::")[2]
+        rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
+        if rule is not None and rule.__module__ == creation.__name__:
+            found = rule(op, *given, **named)
+        elif values and all(value.constant for value in values):
+            kinds = {value.constant for value in values}
+            kind = kinds.pop() if name.removesuffix("_") in _MOVEMENT and len(kinds) == 1 else "varying"
+            found = [Value(shape, constant=kind) for shape in op.shapes]
+        elif not any(value.labels or value.parts for value in values):
+            found = [Value(shape, origin=origin(*values)) for shape in op.shapes]
+        elif rule is not None:
+            found = rule(op, *given, **named)
+        elif torch.Tag.pointwise in function.tags:
+            found = pointwise.other(op, *values)
+        else:
+            found = None
+        if found is None:
+            return self.opaque(op.name, values, op.shapes)
+        return list(found) if isinstance(found, (list, tuple)) else [found]
+
+    def opaque(self, name: str, values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
+        """Returns the values of an operation that is not understood: whatever it touches is pinned."""
+        for value in values:
+            for ids in value.labels:
+                self.ledger.pin(ids, name)
+        return [Value(shape, origin=name) for shape in shapes]
+
+    def _overwritten(self, tensor: Tensor, value: Value) -> None:
+        """Marks tensors that share memory with one that was written to."""
+        for reference in self.sharing.get(tensor.untyped_storage()._cdata, []):
+            other = reference()
+            if other is not None and other is not tensor and _overlap(tensor, other):
+                stale = other._peace_stale
+                labels = (*(stale.labels if stale else ()), *value.labels)
+                other._peace_stale = replace(value, labels=labels)
+
+    @contextlib.contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Follows which module runs, keeps attention unfused and treats custom autograd functions as opaque."""
+        names = {id(part): name for name, part in module.named_modules()}
+        stack: list[str] = []
+
+        def enter(part: nn.Module, _: Any) -> None:
+            stack.append(names.get(id(part), stack[-1] if stack else ""))
+            self.ledger.module = stack[-1]
+
+        def leave(part: nn.Module, *_: Any) -> None:
+            stack.pop()
+            self.ledger.module = stack[-1] if stack else ""
+
+        fused = torch.backends.mha.get_fastpath_enabled()
+        handles = [
+            nn.modules.module.register_module_forward_pre_hook(enter),
+            nn.modules.module.register_module_forward_hook(leave, always_call=True),
+        ]
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with contextlib.ExitStack() as custom:
+                for part in _custom_functions(torch.autograd.Function):
+                    custom.enter_context(mock.patch.object(part, "forward", staticmethod(self._unknown(part))))
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+            for handle in handles:
+                handle.remove()
+
+    def _unknown(self, function: type[torch.autograd.Function]) -> Callable[..., Any]:
+        """What stands in for the forward of a custom function, which may do anything: nothing is claimed of it."""
+        original = function.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            values = [self.whole(tensor) for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+            self.paused = True
+            try:
+                result = _on_some_device(original, args, kwargs)
+            finally:
+                self.paused = False
+            outputs = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, Tensor)]
+            shapes = [tuple(tensor.shape) for tensor in outputs]
+            for tensor, value in zip(outputs, self.opaque(function.__name__, values, shapes), strict=True):
+                self.put(tensor, value)
+            return result
+
+        return forward
+
+
+def _custom_functions(function: type) -> Iterator[type]:
+    """Autograd functions that are not torch's own."""
+    for part in function.__subclasses__():
+        if not part.__module__.startswith("torch."):
+            yield part
+        yield from _custom_functions(part)
+
+
+def _on_some_device(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Runs a custom function for the shapes of its results; one that needs numbers is given zeros."""
+    try:
+        return function(*args, **kwargs)
+    except (RuntimeError, NotImplementedError, TypeError):
+        there = pytree.tree_map_only(Tensor, lambda tensor: torch.zeros_like(tensor, device="cpu"), (args, kwargs))
+        return pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), function(*there[0], **there[1]))
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    """A constant that a module keeps outside its buffers; a number may stay where it is."""
+    return tensor if tensor.is_meta or tensor.ndim == 0 else tensor.to("meta")
+
+
+def _overlap(first: Tensor, second: Tensor) -> bool:
+    size = max(_end(first), _end(second))
+    if first.numel() * second.numel() == 0:
+        return False
+    used = np.zeros(size, dtype=bool)
+    view = np.lib.stride_tricks.as_strided
+    for tensor, mark in ((first, True), (second, None)):
+        strides = [stride * used.itemsize for stride in tensor.stride()]
+        part = view(used[tensor.storage_offset() :], tuple(tensor.shape), strides)
+        if mark is None:
+            return bool(part.any())
+        part[...] = True
+    return False
+
+
+def _end(tensor: Tensor) -> int:
+    """One more than the last place of memory that a tensor uses."""
+    return tensor.storage_offset() + 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
