@@ -8,7 +8,7 @@ import numpy as np
 
 from peace.graph.labels import Ids, Use, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
-from peace.graph.rules.pointwise import joined
+from peace.graph.rules.pointwise import apply, joined, multiply
 
 Move = Callable[[np.ndarray], np.ndarray]
 
@@ -188,6 +188,13 @@ def _split(op: Operation, value: Value, _: Any, dim: int = 0) -> list[Value]:
     ]
 
 
+@rule("glu")
+def _glu(op: Operation, value: Value, dim: int = -1) -> Value:
+    dim %= len(op.shape)
+    first, gate = (_slice(op, value, dim, place * op.shape[dim], (place + 1) * op.shape[dim]) for place in (0, 1))
+    return multiply(op, first, apply(op, gate, ()))
+
+
 def replace_shape(op: Operation, shape: tuple[int, ...]) -> Operation:
     """Returns the operation with one output of the given shape, for a step of a rule."""
     return replace(op, shapes=(shape,))
@@ -214,6 +221,11 @@ def _flip(op: Operation, value: Value, dims: Sequence[int]) -> Value:
     return moved(op, value, op.shape, lambda places: np.flip(places, dims))
 
 
+@rule("rot90")
+def _rot90(op: Operation, value: Value, k: int = 1, dims: Sequence[int] = (0, 1)) -> Value:
+    return moved(op, value, op.shape, lambda places: np.rot90(places, k, dims))
+
+
 @rule("roll")
 def _roll(op: Operation, value: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value | None:
     return moved(op, value, op.shape, lambda places: np.roll(places, shifts, dims)) if dims else None
@@ -235,6 +247,16 @@ def _pixel_shuffle(op: Operation, value: Value, factor: int) -> Value:
     split = reshaped(op, value, (*lead, channels // factor**2, factor, factor, height, width))
     n = len(lead)
     order = [*range(n), n, n + 3, n + 1, n + 4, n + 2]
+    shape = [split.shape[dim] for dim in order]
+    return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
+
+
+@rule("pixel_unshuffle")
+def _pixel_unshuffle(op: Operation, value: Value, factor: int) -> Value:
+    *lead, channels, height, width = value.shape
+    split = reshaped(op, value, (*lead, channels, height // factor, factor, width // factor, factor))
+    n = len(lead)
+    order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]
     shape = [split.shape[dim] for dim in order]
     return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
 
