@@ -268,7 +268,8 @@ class SymmetryGroup:
         """The decimal logarithm of the number of renumberings and sign flips, the finite part of the group."""
         sizes = (orbit.members.shape for orbit in self.nodes.orbits)
         permutations = sum(copies * lgamma(size + 1) for copies, size in sizes)
-        return (permutations + len(self.scales["sign"].free) * log(2)) / log(10)
+        signs = self.scales["sign"].freedom(self.slots.entries)
+        return (permutations + signs * log(2)) / log(10)
 
     def sample(
         self, generator: torch.Generator, elements: int | None = None, log_scale: float = 0.5, general: bool = True

@@ -76,7 +76,18 @@ def solve(ledger: Ledger) -> Nodes:
     parents = _parents(ledger, node)
     tree, depth = _tree(parents, pinned)
     kind = _kinds(signature, tree, depth, pinned)
-    return Nodes(node, pinned, _orbits(kind, tree, depth, pinned))
+    return Nodes(node, pinned, _orbits(kind, tree, depth, pinned | ~_standing(ledger, node, count)))
+
+
+def _standing(ledger: Ledger, node: np.ndarray, count: int) -> np.ndarray:
+    """Whether a node stands in a parameter or is a block: one that only lay on the way is nothing to renumber."""
+    stands = np.zeros(count, dtype=bool)
+    for labels in ledger.leaves.values():
+        for ids in labels.values():
+            stands[node[ids.ravel()]] = True
+    for _, blocks in ledger.children:
+        stands[node[blocks]] = True
+    return stands
 
 
 def ranks(nodes: np.ndarray) -> np.ndarray:

@@ -35,6 +35,15 @@ class Scales:
             values[target] = p1 * values[v1] + p2 * values[v2]
         return values
 
+    def freedom(self, entries: np.ndarray) -> int:
+        """Returns how many of the free variables some entries depend on."""
+        needed = np.zeros(self.count + 1, dtype=bool)
+        needed[self.variable[entries]] = True
+        for target, _, first, _, second in reversed(self.rest):
+            own = needed[target]
+            needed[first[own]] = needed[second[own]] = True
+        return int(needed[self.free].sum())
+
     def of_entries(self, values: np.ndarray, entries: np.ndarray) -> np.ndarray:
         """Returns the entries' scales, as logarithms, 0 where they are 1."""
         # One more variable, of scale 1, for the entries that have none: -1 is its place.
