@@ -32,6 +32,7 @@ class Value:
         parts: Of a stack, what was stacked along its dimension `dim`: their labels are only tied when something else
             than one of them is asked for.
         dim: That dimension.
+        even: Dimensions along which it was expanded, so that it does not vary along them.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +42,11 @@ class Value:
     leaf: str | None = None
     parts: tuple["Value", ...] = ()
     dim: int = 0
+    even: frozenset[int] = frozenset()
+
+    def varies(self, dims: Iterable[int]) -> bool:
+        """Returns whether it may hold different numbers along some dimension."""
+        return any(self.shape[dim] > 1 and dim not in self.even for dim in dims)
 
     def along(self, dim: int) -> Ids | None:
         """Returns the label that extends along a dimension, if any."""
@@ -55,7 +61,8 @@ class Value:
         """Returns the value with leading dimensions of size 1, as broadcasting adds them."""
         lead = (1,) * (ndim - len(self.shape))
         labels = tuple(ids.reshape(lead + ids.shape) for ids in self.labels)
-        return replace(self, shape=lead + self.shape, labels=labels)
+        even = frozenset(dim + len(lead) for dim in self.even)
+        return replace(self, shape=lead + self.shape, labels=labels, even=even)
 
 
 def support(ids: Ids) -> tuple[int, ...]:

@@ -76,18 +76,10 @@ def solve(ledger: Ledger) -> Nodes:
     parents = _parents(ledger, node)
     tree, depth = _tree(parents, pinned)
     kind = _kinds(signature, tree, depth, pinned)
-    return Nodes(node, pinned, _orbits(kind, tree, depth, pinned | ~_standing(ledger, node, count)))
-
-
-def _standing(ledger: Ledger, node: np.ndarray, count: int) -> np.ndarray:
-    """Whether a node stands in a parameter or is a block: one that only lay on the way is nothing to renumber."""
-    stands = np.zeros(count, dtype=bool)
-    for labels in ledger.leaves.values():
-        for ids in labels.values():
-            stands[node[ids.ravel()]] = True
-    for _, blocks in ledger.children:
-        stands[node[blocks]] = True
-    return stands
+    acting = {int(number) for labels in ledger.leaves.values() for ids in labels.values() for number in node[ids.ravel()]}
+    for number in sorted(acting & tree.keys(), key=lambda number: -depth[number]):
+        acting.update(tree[number])
+    return Nodes(node, pinned, _orbits(kind, tree, depth, pinned, acting))
 
 
 def ranks(nodes: np.ndarray) -> np.ndarray:
@@ -200,8 +192,13 @@ def _kinds(
 
 
 def _orbits(
-    kind: np.ndarray, tree: dict[int, tuple[int, ...]], depth: dict[int, int], pinned: np.ndarray
+    kind: np.ndarray,
+    tree: dict[int, tuple[int, ...]],
+    depth: dict[int, int],
+    pinned: np.ndarray,
+    acting: set[int],
 ) -> tuple[Orbit, ...]:
+    """Nodes that may be exchanged; those that no parameter has, nor any node in them, are left out."""
     groups: dict[tuple, dict[tuple[int, ...], list[int]]] = defaultdict(dict)
     orbit_of: dict[int, object] = {}
     # Blocks come before what they hold, so that an orbit's name can contain its parent's.
@@ -211,7 +208,7 @@ def _orbits(
         free = len(blocks) == 1 and not pinned[blocks[0]]
         key = (int(kind[node]), around if len(blocks) < 2 else blocks, free)
         orbit_of[node] = hash(key)
-        if not pinned[node]:
+        if not pinned[node] and node in acting:
             groups[key].setdefault(blocks, []).append(node)
     orbits: list[Orbit] = []
     place_of: dict[int, int] = {}

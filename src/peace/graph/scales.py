@@ -19,6 +19,8 @@ class Scales:
         free: Variables that may be chosen. Shape: [free].
         rest: What is left of the products, in the order in which they determine the variables that are not free:
             (variable, power and variable of either factor), arrays of equal length.
+        products: Entries of the products that are left: result and factors. Shape: [3, products].
+        count: Number of variables.
     """
 
     variable: np.ndarray
@@ -35,13 +37,13 @@ class Scales:
             values[target] = p1 * values[v1] + p2 * values[v2]
         return values
 
-    def freedom(self, entries: np.ndarray) -> int:
-        """Returns how many of the free variables some entries depend on."""
+    def acting(self, entries: np.ndarray) -> int:
+        """Returns the number of free variables that the scales of some entries depend on."""
         needed = np.zeros(self.count + 1, dtype=bool)
         needed[self.variable[entries]] = True
         for target, _, first, _, second in reversed(self.rest):
-            own = needed[target]
-            needed[first[own]] = needed[second[own]] = True
+            needed[first] |= needed[target]
+            needed[second] |= needed[target]
         return int(needed[self.free].sum())
 
     def of_entries(self, values: np.ndarray, entries: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ from peace.graph.rules import RULES, Operation, contraction, creation, movement,
 __all__ = ["contraction", "creation", "movement", "pointwise", "reduction", "trace"]
 
 _PARTIAL = ("select", "unbind")
-_MOVEMENT = {name for name, rule in RULES.items() if rule.__module__ == movement.__name__}
 
 
 def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any], named: Mapping[str, Any]) -> Ledger:
@@ -149,12 +148,11 @@ class _Tracer(TorchDispatchMode):
     def _values(self, function: Any, op: Operation, values: list[Value], given: Any, named: Any) -> list[Value]:
         name = function._schema.name.partition("::")[2]
         rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
-        if rule is not None and rule.__module__ == creation.__name__:
+        kinds = {value.constant for value in values}
+        if rule is not None and rule.__module__ in (creation.__name__, movement.__name__):
             found = rule(op, *given, **named)
-        elif values and all(value.constant for value in values):
-            kinds = {value.constant for value in values}
-            kind = kinds.pop() if name.removesuffix("_") in _MOVEMENT and len(kinds) == 1 else "varying"
-            found = [Value(shape, constant=kind) for shape in op.shapes]
+        elif values and None not in kinds:
+            found = [Value(shape, constant="varying") for shape in op.shapes]
         elif not any(value.labels or value.parts for value in values):
             found = [Value(shape, origin=origin(*values)) for shape in op.shapes]
         elif rule is not None:
@@ -165,7 +163,13 @@ class _Tracer(TorchDispatchMode):
             found = None
         if found is None:
             return self.opaque(op.name, values, op.shapes)
-        return list(found) if isinstance(found, (list, tuple)) else [found]
+        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        if values and None not in kinds and rule is not None and rule.__module__ == movement.__name__:
+            kind = kinds.pop() if len(kinds) == 1 else "varying"
+            return [replace(value, constant=kind) for value in found]
+        if any(value.labels for value in values):
+            found = [value if value.labels or value.origin != "input" else replace(value, origin="position") for value in found]
+        return found
 
     def opaque(self, name: str, values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
         """Returns the values of an operation that is not understood: whatever it touches is pinned."""

@@ -64,7 +64,8 @@ def _placed(value: Value, summed: Ids | None, dims: Mapping[int, int], ndim: int
     shape = [1] * ndim
     for dim, place in dims.items():
         shape[place] = 1 if summed is not None and summed.shape[dim] > 1 else value.shape[dim]
-    return replace(value, shape=tuple(shape), labels=labels)
+    even = frozenset(dims[dim] for dim in value.even if dim in dims)
+    return replace(value, shape=tuple(shape), labels=labels, even=even)
 
 
 def _to_places(ids: Ids, dims: Mapping[int, int], ndim: int) -> Ids:

@@ -31,7 +31,7 @@ def moved(op: Operation, value: Value, shape: Sequence[int], move: Move) -> Valu
             op.ledger.pin(ids, op.name if ids.size == 1 else "position")
         else:
             labels.append(ids)
-    return replace(value, shape=tuple(shape), labels=tuple(labels))
+    return replace(value, shape=tuple(shape), labels=tuple(labels), even=frozenset())
 
 
 def _narrowed(ids: Ids) -> Ids:
@@ -149,7 +149,9 @@ def _t(op: Operation, value: Value) -> Value:
 
 @rule("expand")
 def _expand(op: Operation, value: Value, *_: Any, **__: Any) -> Value:
-    return replace(value.spread(len(op.shape)), shape=op.shape)
+    value = value.spread(len(op.shape))
+    grown = {dim for dim, (old, new) in enumerate(zip(value.shape, op.shape, strict=True)) if old < new}
+    return replace(value, shape=op.shape, even=value.even | grown)
 
 
 @rule("select")

@@ -64,14 +64,14 @@ def _met(ledger: Ledger, values: Sequence[Value], cluster: list[Member], dims: s
     wide = [member for member in cluster if set(support(member[1])) == dims]
     narrow = [member for member in cluster if set(support(member[1])) != dims]
     alone = len({place for place, _ in cluster}) == len(cluster)
-    if not wide or not alone or any(_varies(values[place], dims - set(support(ids))) for place, ids in narrow):
+    if not wide or not alone or any(values[place].varies(dims - set(support(ids))) for place, ids in narrow):
         for _, ids in cluster:
             ledger.pin(ids, "position")
         return None
     there = {place for place, _ in cluster}
     others = [value for place, value in enumerate(values) if place not in there]
     for other in others:
-        if _varies(other, dims) and other.constant != "uniform":
+        if other.varies(dims) and other.constant != "uniform":
             for _, ids in cluster:
                 (ledger.hold if scales == "product" else ledger.pin)(ids, reason(other))
             if scales != "product":
@@ -85,10 +85,6 @@ def _met(ledger: Ledger, values: Sequence[Value], cluster: list[Member], dims: s
     for _, ids in narrow:
         ledger.belong(first, ids)
     return _product(ledger, cluster, first) if scales == "product" and len(cluster) > 1 else first
-
-
-def _varies(value: Value, dims: set[int]) -> bool:
-    return any(value.shape[dim] > 1 for dim in dims)
 
 
 def _product(ledger: Ledger, cluster: list[Member], like: Ids) -> Ids:
@@ -167,6 +163,7 @@ def _abs(op: Operation, value: Value) -> Value:
         fresh = op.ledger.fresh(ids.shape)
         op.ledger.tie(fresh, ids, "free")
         even = op.ledger.fresh(ids.shape)
+        op.ledger.tie(even, ids, "free")
         op.ledger.fix_scale(even, ["positive"])
         op.ledger.product(ids, fresh, even)
         op.ledger.fix_scale(fresh, ["sign"])

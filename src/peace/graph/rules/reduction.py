@@ -81,7 +81,7 @@ def _batch_norm(
     weight, bias, mean, var = (_vector(op, vector, 1, ndim) for vector in (weight, bias, mean, var))
     training = bool(more) and more[0] is True and "no_training" not in op.name
     if training or mean is None or var is None:
-        kept, blocks = reduced(op, replace(x, labels=tuple(x.labels)), [dim for dim in range(ndim) if dim != 1])
+        reduced(op, x, [dim for dim in range(ndim) if dim != 1])
         for ids in x.labels:
             op.ledger.fix_scale(ids, ["positive"])
         value = x
@@ -169,7 +169,7 @@ def _spatial(op: Operation, x: Value, *_: Any, **__: Any) -> list[Value]:
     kept = x.without(lost)
     for ids in kept.labels:
         op.ledger.fix_scale(ids, [kind for kind in ("positive", "sign") if kind not in keeps])
-    return [replace(kept, shape=shape, leaf=None) for shape in op.shapes]
+    return [replace(kept, shape=shape, leaf=None, even=frozenset()) for shape in op.shapes]
 
 
 @rule("cumsum")

@@ -1,0 +1,150 @@
+"""The canonical form under the scaling group of a derived symmetry group: one representative for each orbit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from peace.graph.scales import Scales
+
+if TYPE_CHECKING:
+    from peace.graph.group import SymmetryGroup
+
+
+def canonical_form(group: SymmetryGroup, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights that every rescaled copy of a network maps to; its function does not change.
+
+    Scales are fixed one after the other in the order of the forward pass, each by the parameters that it multiplies and
+    that no scale still open divides: what a positive scale multiplies gets norm 1, of what a sign multiplies the sum of
+    cubes becomes positive. Where all that a scale multiplies is zero, what it divides acts on zeros alone, is arbitrary
+    and becomes zero. Renumberings and the maps of general axes are left as they are.
+
+    Args:
+        group: The symmetry group.
+        tensors: The parameters that it knows. All in one floating type, best float64.
+    """
+    result = dict(tensors)
+    for kind in ("positive", "sign"):
+        gauge = _Gauge(group, kind, result)
+        gauge.fix()
+        result = gauge.applied()
+    return result
+
+
+_Label = tuple[tuple[int, ...], slice]
+"""Shape and slots of a label."""
+
+
+class _Gauge:
+    """The choice of all scales of one kind; positive ones are logarithms, signs bits."""
+
+    def __init__(self, group: SymmetryGroup, kind: str, tensors: Mapping[str, Tensor]) -> None:
+        self.kind, self.tensors = kind, tensors
+        self.scales: Scales = group.scales[kind]
+        self.variable = self.scales.variable[group.slots.entries]
+        self.power = self.scales.power[group.slots.entries]
+        self.products = self.scales.variable[self.scales.products], self.scales.power[self.scales.products]
+        self.values = np.zeros(self.scales.count + 1)
+        # The last one stands for what has scale 1.
+        self.open = np.ones(self.scales.count + 1, dtype=bool)
+        self.open[-1] = False
+        labels: dict[str, list[_Label]] = {}
+        for name, _, shape, slots in group.slots.parts():
+            labels.setdefault(name, []).append((shape, slots))
+        self.labels = {name: labels[name] for name in group.shapes if name in labels}
+        self.written = np.zeros_like(self.open)
+        self.written[self.variable[self.power > 0]] = True
+
+    def fix(self) -> None:
+        """Chooses every scale, in the order of the parameters."""
+        for power in (1, -1):
+            tried = np.zeros_like(self.open)
+            while (wanted := self._next(tried, power)) is not None:
+                tried |= wanted
+                total = np.zeros(len(self.values))
+                for name, label, slots in self._closed():
+                    own = self.variable[slots]
+                    chosen = wanted[own] & (self.power[slots] == power)
+                    if chosen.any():
+                        np.add.at(total, own[chosen], self._statistic(name, label)[chosen])
+                self._choose(wanted, total, power)
+                self._follow()
+
+    def _next(self, tried: np.ndarray, power: int) -> np.ndarray | None:
+        """The open scales of the first parameter that can fix any; shape [variables + 1], bool."""
+        for _, _, slots in self._closed():
+            own = self.variable[slots][self.power[slots] == power]
+            own = own[self.open[own] & ~tried[own]]
+            if len(own):
+                wanted = np.zeros_like(self.open)
+                wanted[own] = True
+                return wanted
+        return None
+
+    def _closed(self) -> Iterator[tuple[str, int, slice]]:
+        """Yields parameters along one of whose dimensions alone scales are open, with its label and slots."""
+        for name, labels in self.labels.items():
+            open_ = [place for place, (_, slots) in enumerate(labels) if self.open[self.variable[slots]].any()]
+            if len(open_) == 1:
+                yield name, open_[0], labels[open_[0]][1]
+
+    def _scaled(self, name: str, leave: int | None = None) -> Tensor:
+        """A parameter times the scales chosen so far, but for those of one label."""
+        tensor = self.tensors[name]
+        for place, (shape, slots) in enumerate(self.labels.get(name, [])):
+            logs = self.values[self.variable[slots]] * self.power[slots]
+            if place != leave and logs.any():
+                scale = np.exp(logs) if self.kind == "positive" else 1 - 2 * (np.rint(logs) % 2)
+                tensor = tensor * torch.from_numpy(scale).to(tensor).reshape(shape)
+        return tensor
+
+    def _statistic(self, name: str, label: int) -> np.ndarray:
+        """The sum of squares or of cubes of all numbers at each slot of a label. Shape: [slots]."""
+        shape, _ = self.labels[name][label]
+        tensor = self._scaled(name, label).double()
+        powered = tensor.square() if self.kind == "positive" else tensor.pow(3)
+        dims = [dim for dim, size in enumerate(shape) if size == 1 and tensor.shape[dim] > 1]
+        return (powered.sum(dims, keepdim=True) if dims else powered).reshape(-1).numpy()
+
+    def _choose(self, wanted: np.ndarray, total: np.ndarray, power: int) -> None:
+        chosen = wanted & (total != 0)
+        if self.kind == "positive":
+            self.values[chosen] = -power * np.log(total[chosen]) / 2
+        else:
+            self.values[chosen] = total[chosen] < 0
+        self.open &= ~chosen
+
+    def _follow(self) -> None:
+        """Fixes scales that products determine from those that are fixed."""
+        places, powers = self.products
+        while True:
+            waiting = self.open[places]
+            ready = waiting.sum(0) == 1
+            if not ready.any():
+                return
+            row = waiting[:, ready].argmax(0)
+            terms = np.array([[1], [-1], [-1]]) * (powers * self.values[places])[:, ready]
+            own = np.array([1, -1, -1])[row] * powers[:, ready][row, np.arange(len(row))]
+            target = places[:, ready][row, np.arange(len(row))]
+            self.values[target] = -own * terms.sum(0)
+            self.open[target] = False
+
+    def applied(self) -> dict[str, Tensor]:
+        """Returns the parameters with the chosen scales."""
+        found = {name: self._scaled(name) for name in self.tensors}
+        if self.kind == "sign":
+            return found
+        # Still open: all that such a scale multiplies is zero, unless it is made by a product.
+        arbitrary = self.open & self.written
+        arbitrary[np.unique(self.products[0])] = False
+        for name, labels in self.labels.items():
+            for shape, slots in labels:
+                gone = arbitrary[self.variable[slots]] & (self.power[slots] < 0)
+                if gone.any():
+                    found[name] = found[name] * torch.from_numpy(~gone).to(found[name]).reshape(shape)
+        return found
+
