@@ -162,7 +162,8 @@ class Ledger:
     def tie(self, first: Ids, second: Ids, scale: Literal["same", "opposite", "free"] = "same") -> None:
         """Gives entries the same nodes, and related scales; arrays are broadcast."""
         first, second = (ids.ravel() for ids in np.broadcast_arrays(first, second))
-        if first is second or np.array_equal(first, second):
+        # What is its own opposite has the scale 1, so that this tie says something.
+        if scale != "opposite" and np.array_equal(first, second):
             return
         self.same_node.append((first, second))
         if scale != "free":

@@ -44,7 +44,8 @@ def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any
         result = torch.func.functional_call(module, {**tensors, **constants}, tuple(inputs), dict(named))
     for tensor in pytree.tree_leaves(_plain(result)):
         if isinstance(tensor, Tensor):
-            for value in (tracer.get(tensor), *tracer.get(tensor).parts):
+            value = tracer.get(tracer.twin(tensor))
+            for value in (value, *value.parts):
                 for ids in value.labels:
                     tracer.ledger.pin(ids, "output")
     for ids in list(tracer.ledger.unused()):
@@ -69,6 +70,7 @@ class _Tracer(TorchDispatchMode):
         self.ledger = Ledger()
         self.paused = False
         self.sharing: dict[int, list[weakref.ref]] = {}
+        self.twins: dict[int, tuple[Tensor, Tensor]] = {}
 
     def put(self, tensor: Tensor, value: Value) -> None:
         """Remembers the value of a tensor."""
@@ -100,13 +102,27 @@ class _Tracer(TorchDispatchMode):
             self.put(tensor, value)
         return value
 
+    def twin(self, tensor: Tensor) -> Tensor:
+        """Returns the same tensor without memory, always the same one, so that what is written to it is seen later.
+
+        A module makes such tensors without a word on the device, or keeps them outside its buffers. A number may stay
+        where it is.
+        """
+        if tensor.is_meta or tensor.ndim == 0:
+            return tensor
+        if id(tensor) not in self.twins:
+            twin = tensor.to("meta")
+            self.put(twin, self.get(tensor))
+            self.twins[id(tensor)] = (tensor, twin)
+        return self.twins[id(tensor)][1]
+
     def __torch_dispatch__(
         self, function: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Runs one operation, then its rule."""
         if self.paused:
             return function(*args, **(kwargs or {}))
-        args, kwargs = pytree.tree_map_only(Tensor, _to_meta, (tuple(args), dict(kwargs or {})))
+        args, kwargs = pytree.tree_map_only(Tensor, self.twin, (tuple(args), dict(kwargs or {})))
         result = function(*args, **kwargs)
         self._follow(function, args, kwargs, result)
         return result
@@ -241,11 +257,6 @@ def _on_some_device(function: Callable[..., Any], args: Any, kwargs: Any) -> Any
     except (RuntimeError, NotImplementedError, TypeError):
         there = pytree.tree_map_only(Tensor, lambda tensor: torch.zeros_like(tensor, device="cpu"), (args, kwargs))
         return pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), function(*there[0], **there[1]))
-
-
-def _to_meta(tensor: Tensor) -> Tensor:
-    """A constant that a module keeps outside its buffers; a number may stay where it is."""
-    return tensor if tensor.is_meta or tensor.ndim == 0 else tensor.to("meta")
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:

@@ -136,6 +136,11 @@ def _flip(op: Operation, value: Value, dims: Sequence[int]) -> Value:
     return moved(op, value, op.shape, lambda places: np.flip(places, dims))
 
 
+@rule("rot90")
+def _rot90(op: Operation, value: Value, k: int = 1, dims: Sequence[int] = (0, 1)) -> Value:
+    return moved(op, value, op.shape, lambda places: np.rot90(places, k, dims))
+
+
 @rule("roll")
 def _roll(op: Operation, value: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value | None:
     return moved(op, value, op.shape, lambda places: np.roll(places, shifts, dims)) if dims else None
@@ -157,6 +162,16 @@ def _pixel_shuffle(op: Operation, value: Value, factor: int) -> Value:
     split = reshaped(op, value, (*lead, channels // factor**2, factor, factor, height, width))
     n = len(lead)
     order = [*range(n), n, n + 3, n + 1, n + 4, n + 2]
+    shape = [split.shape[dim] for dim in order]
+    return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
+
+
+@rule("pixel_unshuffle")
+def _pixel_unshuffle(op: Operation, value: Value, factor: int) -> Value:
+    *lead, channels, height, width = value.shape
+    split = reshaped(op, value, (*lead, channels, height // factor, factor, width // factor, factor))
+    n = len(lead)
+    order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]
     shape = [split.shape[dim] for dim in order]
     return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
 
