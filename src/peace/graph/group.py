@@ -188,8 +188,8 @@ class SymmetryGroup:
         """
         missing = [name for name in self.names if name not in tensors]
         if missing:
-            raise InputError("a tensor is missing", where=missing[0], got=f"{len(tensors)} tensors",
-                             expected=f"all {len(self.names)} of the module", do="give the module's whole state dict")  # fmt: skip
+            got, expected = f"{len(tensors)} tensors", f"all {len(self.names)} of the module"
+            raise InputError("a tensor is missing", where=missing[0], got=got, expected=expected)
         found = {}
         for name, known in self.names.items():
             tensor, shape = tensors[name], self.shapes[known]

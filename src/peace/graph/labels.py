@@ -225,7 +225,7 @@ class Ledger:
                     yield ids
 
     def blocks(self, ids: Ids, dims: Iterable[int]) -> Ids:
-        """Returns a label of the blocks that remain when a label is summed over dimensions; equal rows are one block."""
+        """Returns a label of the blocks that remain when dimensions are summed over; equal rows are one block."""
         dims = [dim for dim in dims if ids.shape[dim] > 1]
         kept = [dim for dim in support(ids) if dim not in dims]
         rows = np.transpose(ids, [*kept, *[dim for dim in range(ids.ndim) if dim not in kept]])

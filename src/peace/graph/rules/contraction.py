@@ -58,7 +58,7 @@ def _rows(ledger: Ledger, ids: Ids, over: int, dims: Mapping[int, int], batch: s
 
 
 def _placed(value: Value, summed: Ids | None, dims: Mapping[int, int], ndim: int) -> Value:
-    """A factor in the result's dimensions without the label that was summed over, which speaks for its own dimensions."""
+    """A factor in the result's dimensions, without the label that was summed over and what it speaks for."""
     value = value.without([summed])
     labels = tuple(_to_places(ids, dims, ndim) for ids in value.labels)
     shape = [1] * ndim

@@ -21,11 +21,11 @@ def joined_along(op: Operation, values: Sequence[Value], dim: int) -> Value:
     labels = list(joined(op.ledger, flat, "sum"))
     if any(ids is not None for ids in along):
         parts = [_part(op, value, ids, dim) for value, ids in zip(values, along, strict=True)]
-        wide = tuple(np.broadcast_shapes(*(part.shape[:dim] + (1,) + part.shape[dim + 1 :] for part in parts)))
+        wide = tuple(np.broadcast_shapes(*((*part.shape[:dim], 1, *part.shape[dim + 1 :]) for part in parts)))
         places, start = [], 0
         for part in parts:
             own = np.arange(start, start + part.size).reshape(part.shape)
-            places.append(np.broadcast_to(own, wide[:dim] + (part.shape[dim],) + wide[dim + 1 :]))
+            places.append(np.broadcast_to(own, (*wide[:dim], part.shape[dim], *wide[dim + 1 :])))
             start += part.size
         whole = np.concatenate([part.ravel() for part in parts])
         ids = op.ledger.moved(whole, np.concatenate(places, axis=dim))
@@ -45,7 +45,7 @@ def _part(op: Operation, value: Value, ids: Ids | None, dim: int) -> Ids:
         if value.constant != "zero":
             op.ledger.pin(ids, reason(value))
     if ids.shape[dim] != value.shape[dim]:
-        ids = np.broadcast_to(ids, ids.shape[:dim] + (value.shape[dim],) + ids.shape[dim + 1 :])
+        ids = np.broadcast_to(ids, (*ids.shape[:dim], value.shape[dim], *ids.shape[dim + 1 :]))
     return ids
 
 

@@ -231,7 +231,7 @@ def _glu(op: Operation, value: Value, dim: int = -1) -> Value:
 
 @rule("_weight_norm_interface")
 def _weight_norm(op: Operation, direction: Value, norm: Value, dim: int = 0) -> list[Value]:
-    """g·v/‖v‖, the norm taken over all dimensions but one: rows of v lose what they are multiplied by, but for signs."""
+    """g·v/‖v‖, the norm taken over all dimensions but one: of what multiplies a row of v, its sign is left."""
     for ids in direction.labels:
         if dim not in support(ids):
             op.ledger.fix_scale(ids, ["positive"])
