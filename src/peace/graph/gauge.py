@@ -36,10 +36,6 @@ def canonical_form(group: SymmetryGroup, tensors: Mapping[str, Tensor]) -> dict[
     return result
 
 
-_Label = tuple[tuple[int, ...], slice]
-"""Shape and slots of a label."""
-
-
 class _Gauge:
     """The choice of all scales of one kind; positive ones are logarithms, signs bits."""
 
@@ -55,10 +51,11 @@ class _Gauge:
         self.open[-1] = False
         self.waiting = np.zeros_like(self.open)
         self.dead = np.zeros_like(self.open)
-        labels: dict[str, list[_Label]] = {}
-        for name, _, shape, slots in group.slots.parts():
-            labels.setdefault(name, []).append((shape, slots))
-        self.labels = {name: labels[name] for name in group.shapes if name in labels}
+        self.slots = group.slots
+        self.labels: dict[str, list[tuple[int, tuple[int, ...], slice]]] = {}
+        for label, (name, _, shape) in enumerate(group.slots.where):
+            own = slice(int(group.slots.starts[label]), int(group.slots.starts[label + 1]))
+            self.labels.setdefault(name, []).append((label, shape, own))
 
     def fix(self) -> None:
         """Chooses every scale, in the order of the parameters."""
@@ -92,19 +89,19 @@ class _Gauge:
 
     def _closed(self) -> Iterator[tuple[str, int, slice]]:
         """Yields labels with open scales of parameters whose other labels have none but such as wait."""
-        for name, labels in self.labels.items():
-            open_ = [self.open[self.variable[slots]] for _, slots in labels]
-            held = [
-                (own & ~self.waiting[self.variable[slots]]).any() for own, (_, slots) in zip(open_, labels, strict=True)
-            ]
-            for place, (_, slots) in enumerate(labels):
-                if open_[place].any() and not any(held[:place] + held[place + 1 :]):
-                    yield name, place, slots
+        where, starts = self.slots.tensor, self.slots.starts
+        if not len(where):
+            return
+        open_ = self.open[self.variable]
+        held = np.logical_or.reduceat(open_ & ~self.waiting[self.variable], starts[:-1])
+        alone = np.bincount(where, weights=held)[where] == held
+        for label in np.flatnonzero(alone & np.logical_or.reduceat(open_, starts[:-1])).tolist():
+            yield self.slots.where[label][0], label, slice(int(starts[label]), int(starts[label + 1]))
 
     def _scaled(self, name: str, leave: int | None = None) -> Tensor:
         """A parameter times the scales chosen so far, but for those of one label."""
         tensor = self.tensors[name]
-        for place, (shape, slots) in enumerate(self.labels.get(name, [])):
+        for place, shape, slots in self.labels.get(name, []):
             logs = self.values[self.variable[slots]] * self.power[slots]
             if place != leave and logs.any():
                 scale = np.exp(logs) if self.kind == "positive" else 1 - 2 * (np.rint(logs) % 2)
@@ -114,11 +111,11 @@ class _Gauge:
     def _statistic(self, name: str, label: int) -> np.ndarray:
         """The sum of squares or cubes at each slot of a label, but for what waiting scales act on. Shape: [slots]."""
         tensor = self._scaled(name, label).double()
-        for place, (shape, slots) in enumerate(self.labels[name]):
+        for place, shape, slots in self.labels[name]:
             waiting = self.waiting[self.variable[slots]]
             if place != label and waiting.any():
                 tensor = tensor * torch.from_numpy(~waiting).to(tensor).reshape(shape)
-        return self._summed(tensor.square() if self.kind == "positive" else tensor.pow(3), self.labels[name][label][0])
+        return self._summed(tensor.square() if self.kind == "positive" else tensor.pow(3), self.slots.where[label][2])
 
     @staticmethod
     def _summed(tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
@@ -143,7 +140,7 @@ class _Gauge:
         alive[np.unique(self.products[0])] = True
         written = np.zeros_like(self.open)
         for name, labels in self.labels.items():
-            for shape, slots in labels:
+            for _, shape, slots in labels:
                 own, up = self.variable[slots], self.power[slots] > 0
                 written[own[up]] = True
                 alive[own[up & (self._summed(self.tensors[name].double().abs(), shape) > 0)]] = True
@@ -170,7 +167,7 @@ class _Gauge:
         """Returns the parameters with the chosen scales."""
         found = {name: self._scaled(name) for name in self.tensors}
         for name, labels in self.labels.items():
-            for shape, slots in labels:
+            for _, shape, slots in labels:
                 gone = self.dead[self.variable[slots]] & (self.power[slots] < 0)
                 if gone.any():
                     found[name] = found[name] * torch.from_numpy(~gone).to(found[name]).reshape(shape)
