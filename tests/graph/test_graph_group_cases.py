@@ -31,11 +31,12 @@ def test_the_function_stays_and_the_order_is_the_counted_one(case: Case) -> None
     module, inputs = randomised(case.build(), generator), case.inputs(generator)
     group = derive(module, *inputs)
     own = floating(module)
-    for _ in range(5):
-        moved = group.sample(generator).apply(own)
-        if group.log10_order > 1e-6:
-            assert any(not torch.equal(moved[name], tensor) for name, tensor in own.items())
+    elements = [group.sample(generator).apply(own) for _ in range(5)]
+    for moved in elements:
         assert relative_change(module, inputs, moved) < 1e-9
+    if group.log10_order > 1e-6:
+        # One of them alone may be the identity of a small group.
+        assert any(not torch.equal(moved[name], tensor) for moved in elements for name, tensor in own.items())
     told = [pinned.operation for pinned in group.pinned]
     for name in case.pins:
         assert any(name in operation for operation in told), told

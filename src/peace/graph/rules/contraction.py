@@ -8,7 +8,7 @@ import numpy as np
 
 from peace.graph.labels import Ids, Ledger, Use, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
-from peace.graph.rules.movement import reshaped
+from peace.graph.rules.places import reshaped
 from peace.graph.rules.pointwise import add, joined
 
 
@@ -58,7 +58,7 @@ def _rows(ledger: Ledger, ids: Ids, over: int, dims: Mapping[int, int], batch: s
 
 
 def _placed(value: Value, summed: Ids | None, dims: Mapping[int, int], ndim: int) -> Value:
-    """A factor in the result's dimensions without the label that was summed over, which speaks for its own dimensions."""
+    """A factor in the result's dimensions, without the label that was summed over and what it speaks for."""
     value = value.without([summed])
     labels = tuple(_to_places(ids, dims, ndim) for ids in value.labels)
     shape = [1] * ndim
@@ -133,7 +133,7 @@ def _convolution(
     transposed: bool, output_padding: Any, groups: int, *_: Any,
 ) -> Value | None:  # fmt: skip
     grid = range(2, len(weight.shape))
-    x, weight = _off_grid(op.ledger, x, grid, op.name), _off_grid(op.ledger, weight, grid, "kernel")
+    x, weight = _off_grid(op.ledger, x, grid, "position"), _off_grid(op.ledger, weight, grid, "kernel")
     if groups > 1:
         result = (_grouped_transposed if transposed else _grouped)(op, x, weight, bias, groups)
         if result is None:
