@@ -8,7 +8,7 @@ from peace.graph.labels import Ids, Value, support
 from peace.graph.rules import Operation, rule
 from peace.graph.rules.movement import replace_shape
 from peace.graph.rules.places import reshaped
-from peace.graph.rules.pointwise import add, apply, joined, multiply, other
+from peace.graph.rules.pointwise import add, apply, joined, multiply
 
 _HANDS_ON = {
     **dict.fromkeys(("mean", "sum", "nansum"), ("positive", "sign")),
@@ -61,9 +61,8 @@ def _extreme(op: Operation, value: Value, dim: Any = None, keepdim: bool = False
         return None
     wide = tuple(1 if k == dim % len(value.shape) else n for k, n in enumerate(value.shape))
     largest = apply(op, replace(value, shape=wide), ["positive"] if len(op.shapes) == 2 else [])
-    return [reshaped(op, largest, op.shape)] + [
-        reshaped(op, other(op, replace(largest, labels=_fresh(op, largest))), shape) for shape in op.shapes[1:]
-    ]
+    where = apply(op, replace(largest, labels=_fresh(op, largest)), [])
+    return [reshaped(op, result, shape) for result, shape in zip((largest, where), op.shapes, strict=False)]
 
 
 def _fresh(op: Operation, value: Value) -> tuple[Ids, ...]:
