@@ -55,8 +55,8 @@ def main(words: Sequence[str]) -> list[Path]:
     """Measures, writes the records and returns their paths.
 
     Args:
-        words: `key=value` words of `configs/evaluate.yaml`, of which `seed` and `paths.results` are used, and any number
-            of `network=NAME`.
+        words: `key=value` words of `configs/evaluate.yaml`, of which `seed` and `paths.results` are used, and any
+            number of `network=NAME`.
 
     Raises:
         InputError: There is no such network.
@@ -84,9 +84,10 @@ def _measured(name: str, root: Path, seed: int) -> Path:
         "kind": subject.network.kind,
         "pinned": [f"{pin.operation} in {pin.module or 'the module'}: {pin.channels}" for pin in group.pinned],
     }
+    config = fingerprint({"network": name, "shape": list(subject.example.shape)})
     return write_record(
         root, EXPERIMENT, {"network": name}, seed, {key: Metric(value) for key, value in metrics.items()}, counts,
-        {"zoo": "", "config": fingerprint({"network": name, "shape": list(subject.example.shape)}), **provenance.stamp()},
+        {"zoo": "", "config": config, **provenance.stamp()},
         time.perf_counter() - started, notes,
     )  # fmt: skip
 

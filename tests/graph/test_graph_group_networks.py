@@ -1,4 +1,4 @@
-"""Real networks: the derived group keeps their functions, reaches nearly all channels, and needs every tensor it moves."""
+"""Real networks: the derived group keeps their functions, reaches nearly all channels, needs each tensor it moves."""
 
 import pytest
 import torch
