@@ -187,8 +187,10 @@ CASES = {
                                                    last=nn.Conv2d(6, 2, 1)), ((3, 6, 6),), fac(6) * 2**6),
     "attention_of_places": Case(lambda: Written(_attention_of_places, first=nn.Conv2d(3, 6, 1), mask=nn.Conv2d(2, 1, 3,
                                 padding=1), last=nn.Conv2d(6, 2, 1)), ((3, 6, 6),)),
-    "attention_of_channels": Case(lambda: Written(_attention_of_channels, first=nn.Conv2d(3, 6, 1),
-                                                  last=nn.Conv2d(6, 2, 1), across=nn.Conv1d(1, 1, 3, padding=1)), ((3, 6, 6),)),
+    "attention_of_channels": Case(lambda: Written(
+        _attention_of_channels, first=nn.Conv2d(3, 6, 1), last=nn.Conv2d(6, 2, 1),
+        across=nn.Conv1d(1, 1, 3, padding=1)),
+        ((3, 6, 6),)),
     "residual_down": Case(lambda: Written(
         _residual_down, first=nn.Conv2d(3, 4, 1), norm0=nn.BatchNorm2d(4), down=nn.Conv2d(4, 6, 3, 2, 1),
         norm1=nn.BatchNorm2d(6), side=nn.Conv2d(4, 6, 1, 2), norm2=nn.BatchNorm2d(6), last=nn.Linear(6, 2)),
