@@ -177,11 +177,7 @@ def seconds(subject: Subject) -> dict[str, float]:
         for _ in range(PASSES):
             module(example)
 
-    # Deriving has one thread, and on a busy machine several of them hinder each other.
-    workers = torch.get_num_threads()
-    torch.set_num_threads(1)
     deriving, passing = _median(lambda: derive(module, example)), _median(passes)
-    torch.set_num_threads(workers)
     return {
         "seconds_to_derive": deriving,
         "seconds_of_passes": passing,
