@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
+from peace.graph.assembly import from_group
 from torch import Tensor, nn
 
 from peace.encoders.layer_gnn import LayerGNN
 from peace.encoders.network_gnn import NetworkGNN
-from peace.graph.assembly import from_group
 from peace.graph.element import Element
 from peace.graph.group import SymmetryGroup
 from peace.graph.reading import Reading
