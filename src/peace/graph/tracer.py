@@ -117,7 +117,7 @@ class _Tracer(TorchDispatchMode):
         get = self.get if name in _PARTIAL else self.whole
         given, named = pytree.tree_map_only(Tensor, get, (args, kwargs))
         values = [value for value in pytree.tree_leaves((given, named)) if isinstance(value, Value)]
-        for leaf in {value.leaf for value in values if value.leaf}:
+        for leaf in dict.fromkeys(value.leaf for value in values if value.leaf):
             self.ledger.asked[leaf] += 1
         operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in outputs))
         written = [args[place] for place, argument in enumerate(function._schema.arguments)
