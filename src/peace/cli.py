@@ -138,7 +138,12 @@ def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def show(parsed: argparse.Namespace) -> None:
         from peace.commands import zoo
 
-        zoo.show(parsed.folder)
+        if parsed.symmetries:
+            zoo.show_symmetries(parsed.model, parsed.folder, parsed.input, parsed.verbose)
+        elif parsed.folder or parsed.input or parsed.verbose:
+            raise InputError("--zoo, --input and --verbose go with --symmetries", do="see `peace zoo show --help`")
+        else:
+            zoo.show(parsed.model)
 
     def verify(parsed: argparse.Namespace) -> None:
         from peace.commands import zoo
@@ -154,8 +159,14 @@ def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     verb.add_argument("name", help="a recipe under configs/zoo; `peace list zoos` names them")
     _add_words(verb, "such as seed=1")
     verb.add_argument("--dry-run", action="store_true", help="say what would be trained")
-    for name, text, run in (("show", "print what is in a zoo", show), ("verify", "check every tensor's hash", verify)):
-        _verb(actions, name, text, run).add_argument("folder", help="the zoo's folder")
+    verb = _verb(actions, "show", "print what is in a zoo, or what leaves a model's function unchanged", show)
+    verb.add_argument("model", metavar="ZOO|MODEL", help="the zoo's folder; with --symmetries: a file or folder of "
+                      "weights, or the id of a model in --zoo")  # fmt: skip
+    verb.add_argument("--symmetries", action="store_true", help="print a model's axes and their symmetries")
+    verb.add_argument("--zoo", dest="folder", help="with --symmetries: the folder of the zoo that has the model")
+    verb.add_argument("--input", help="with --symmetries: shape of an example input, such as 3,224,224")
+    verb.add_argument("--verbose", action="store_true", help="with --symmetries: name every tensor and operation")
+    _verb(actions, "verify", "check every tensor's hash", verify).add_argument("folder", help="the zoo's folder")
     verb = _verb(actions, "export", "write one model as a plain safetensors file", export)
     verb.add_argument("model", help="the model's id")
     verb.add_argument("--zoo", dest="folder", required=True, help="the zoo's folder")

@@ -5,8 +5,13 @@ from pathlib import Path
 
 from peace.config import compose, place, zoo_directory
 from peace.errors import InputError, PeaceError
+from peace.graph.derive import derive
+from peace.graph.families.route import rebuild
+from peace.graph.layer_reading import read_layers
+from peace.reporting import symmetries
 from peace.tracking.run import Tracking
 from peace.tracking.zoo import tell_zoo
+from peace.zoo.checkpoint import open_checkpoint, zoo_checkpoint
 from peace.zoo.readers import write_safetensors
 from peace.zoo.recipe import shards
 from peace.zoo.storage import Zoo, last_checkpoints
@@ -49,6 +54,37 @@ def show(folder: str) -> None:
     epochs = sorted(rows["epoch"].unique().tolist())
     print("such as " + ", ".join(last["id"].iloc[:: max(1, len(last) // 3)].head(3)))
     print(f"{last['run_id'].nunique()} runs, {len(rows)} checkpoints at epochs {epochs}")
+
+
+def show_symmetries(model: str, folder: str | None, shape: str | None, verbose: bool) -> None:
+    """Prints the symmetries of one model, derived from its module, or what each of its tensors is.
+
+    Args:
+        model: A checkpoint file, a folder of one, or with `folder` a model's id.
+        folder: A zoo's folder.
+        shape: Sizes of an example input such as `3,224,224`, instead of the architecture's own.
+        verbose: Whether to name every tensor that touches an axis and every operation that pinned one.
+
+    Raises:
+        InputError: There is no such model, what describes it does not fit its tensors, or it cannot be traced.
+    """
+    found = zoo_checkpoint(Zoo.open(folder), model) if folder else open_checkpoint(model)
+    rebuilt = rebuild(found)
+    if shape is not None:
+        rebuilt = rebuilt.on_input(_sizes(shape))
+    if rebuilt.module is None:
+        text = symmetries.layers(read_layers(found.tensors))
+    else:
+        group = derive(rebuilt.module, *rebuilt.inputs)
+        text = symmetries.group(group, every=verbose)
+    print(symmetries.route(rebuilt), text, sep="\n\n")
+
+
+def _sizes(shape: str) -> tuple[int, ...]:
+    sizes = shape.replace("x", ",").split(",")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise InputError("not the shape of an input", got=shape, expected="sizes such as 3,224,224", do="see --help")
+    return tuple(map(int, sizes))
 
 
 def verify(folder: str) -> None:

@@ -17,7 +17,7 @@ from peace.graph.group import General, GroupAxis, Pinned, Role, Scaling, Slots, 
 from peace.graph.labels import Ledger, support
 from peace.graph.orbits import Nodes
 from peace.graph.scales import Scales
-from peace.graph.tracer import trace
+from peace.graph.tracer import RuleError, trace
 from peace.graph.wiring import wired
 
 _REASONS = ("input", "output", "position", "kernel")
@@ -69,22 +69,18 @@ def run(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return trace(module, tensors, inputs, named), names
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AssertionError,
-        NotImplementedError,
-        AttributeError,
-        KeyError,
-    ) as error:
+    except RuleError:
+        raise
+    # Whatever a stranger's module may raise.
+    except Exception as error:
         shapes = [tuple(tensor.shape) for tensor in pytree.tree_leaves((inputs, named)) if isinstance(tensor, Tensor)]
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{type(module).__name__} cannot be run on the example input without numbers", where=said,
-            got=f"input of shape {', '.join(map(str, shapes))}", expected="an input that the module takes, and no step that depends on values",
-        ) from error  # fmt: skip
+            f"{type(module).__name__} cannot be run on the example input without numbers",
+            where=said,
+            got=f"input of shape {', '.join(map(str, shapes))}",
+            expected="an input that the module takes, and no step that depends on values",
+        ) from error
     finally:
         for part, training in modes:
             part.training = training
@@ -186,7 +182,8 @@ def _axes(
         tensors = touch.names(*orbit.members[:, 0].tolist())
         around = tensors or sorted(held[first], key=order.__getitem__) or [""]
         name, kind = around[0].rpartition(".")[0], _SCALINGS[scaling[first]]
-        axes.append(GroupAxis(name, size, copies, "hidden", size > 1, kind, place in general, tuple(tensors)))
+        movable = size > 1 or (orbit.parent is not None and copies > 1)
+        axes.append(GroupAxis(name, size, copies, "hidden", movable, kind, place in general, tuple(tensors)))
     return (*axes, *_pinned_axes(ledger, nodes, touch, scaling))
 
 

@@ -31,7 +31,7 @@ class Element:
         maps: Place of a general axis -> shape [copies, n, n] or [B, copies, n, n] float64. All of them or none.
     """
 
-    group: "SymmetryGroup"
+    group: SymmetryGroup
     order: Tensor
     scale: Tensor
     maps: Mapping[int, Tensor]
@@ -65,13 +65,13 @@ class Element:
             found[name] = tensor if batch is not None else tensor[0]
         return {name: found[name] for name in tensors}
 
-    def compose(self, first: "Element") -> "Element":
+    def compose(self, first: Element) -> Element:
         """Returns the element that acts as `first`, then this one."""
         if self.maps or first.maps:
             return self._absorbed()._after(first._absorbed())
         return self._after(first)
 
-    def inverse(self) -> "Element":
+    def inverse(self) -> Element:
         """Returns the element that undoes this one."""
         element = self._absorbed() if self.maps else self
         order = element.order.argsort(-1)
@@ -80,11 +80,11 @@ class Element:
         maps = {place: _blocks(torch.linalg.inv(maps), inverse.copies(place)) for place, maps in element.maps.items()}
         return replace(inverse, maps=maps)
 
-    def __getitem__(self, place: int) -> "Element":
+    def __getitem__(self, place: int) -> Element:
         """Returns one of B elements."""
         return Element(self.group, self.order[place], self.scale[place], {k: v[place] for k, v in self.maps.items()})
 
-    def _after(self, first: "Element") -> "Element":
+    def _after(self, first: Element) -> Element:
         order = first.order.gather(-1, self.order)
         scale = self.scale * first.scale.gather(-1, self.order)
         maps = {place: maps @ _blocks(first.maps[place], self.copies(place)) for place, maps in self.maps.items()}
@@ -97,7 +97,7 @@ class Element:
         home[slots.flatten()] = torch.arange(len(slots)).repeat_interleave(slots[0].numel())
         return home[self.order[..., slots[:, 0, 0]]]
 
-    def _absorbed(self) -> "Element":
+    def _absorbed(self) -> Element:
         """The same element with all that it does inside the copies of general axes written as maps."""
         order, scale, maps = self.order.clone(), self.scale.clone(), {}
         for place, general in enumerate(self.group.generals):

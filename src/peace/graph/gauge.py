@@ -147,4 +147,3 @@ class _Gauge:
                 if gone.any():
                     found[name] = found[name] * torch.from_numpy(~gone).to(found[name]).reshape(shape)
         return found
-

@@ -31,7 +31,7 @@ class GroupAxis:
         size: Number of nodes in one copy.
         copies: Number of blocks that hold such nodes, such as the heads of an attention; 1 where there are none.
         role: Nodes of inputs, outputs and positions have identities, hidden ones have none.
-        permutable: Whether its nodes may be renumbered within each copy.
+        permutable: Whether its nodes may be renumbered, within each copy or with the copy.
         scaling: What its nodes may be multiplied by, and what reads them divided by.
         general: Whether any invertible map of a copy's nodes will do.
         tensors: The tensors that touch it.
@@ -200,8 +200,8 @@ class SymmetryGroup:
         """
         missing = [name for name in self.names if name not in tensors]
         if missing:
-            raise InputError("a tensor is missing", where=missing[0], got=f"{len(tensors)} tensors",
-                             expected=f"all {len(self.names)} of the module", do="give the module's whole state dict")  # fmt: skip
+            got, expected = f"{len(tensors)} tensors", f"all {len(self.names)} of the module"
+            raise InputError("a tensor is missing", where=missing[0], got=got, expected=expected)
         found = {}
         for name, known in self.names.items():
             tensor, shape = tensors[name], self.shapes[known]

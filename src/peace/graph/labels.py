@@ -6,7 +6,7 @@ nothing is decided before the whole network has run.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -117,6 +117,7 @@ class Ledger:
         products: Triples of arrays: the first's scale is the product of the others'.
         fixed_scale: Per kind of scale, entries whose scale is 1.
         pins: Entries whose nodes may not move.
+        marks: Entries, and marks that nodes must share to be exchanged.
         children: Pairs of arrays: entries and the block that each belongs to.
         movements: Source entries, and which of them each place of the result takes.
         gated: Entries multiplied place by place with something that varies, which no linear map of nodes survives.
@@ -134,6 +135,7 @@ class Ledger:
     products: list[tuple[Ids, Ids, Ids]] = field(default_factory=list)
     fixed_scale: dict[str, list[Ids]] = field(default_factory=lambda: {"positive": [], "sign": []})
     pins: list[Pin] = field(default_factory=list)
+    marks: list[tuple[Ids, np.ndarray]] = field(default_factory=list)
     children: list[tuple[Ids, Ids]] = field(default_factory=list)
     movements: list[tuple[Ids, Ids]] = field(default_factory=list)
     gated: list[Ids] = field(default_factory=list)
@@ -184,7 +186,8 @@ class Ledger:
     def tie(self, first: Ids, second: Ids, scale: Literal["same", "opposite", "free"] = "same") -> None:
         """Gives entries the same nodes, and related scales; arrays are broadcast."""
         first, second = (ids.ravel() for ids in np.broadcast_arrays(first, second))
-        if first is second or np.array_equal(first, second):
+        # What is its own opposite has the scale 1, so that this tie says something.
+        if scale != "opposite" and np.array_equal(first, second):
             return
         self.same_node.append((first, second))
         if scale != "free":
@@ -213,6 +216,14 @@ class Ledger:
         """Lets entries scale, but not move."""
         self.pins.append(Pin(ids.ravel(), reason, self.module))
 
+    def mark(self, ids: Ids, dims: Iterable[int]) -> None:
+        """Lets entries only be exchanged with such as have the same place along some dimensions."""
+        key = np.zeros(ids.shape, dtype=np.int64)
+        for dim in dims:
+            place = np.arange(ids.shape[dim]).reshape([-1 if k == dim else 1 for k in range(ids.ndim)])
+            key = key * ids.shape[dim] + place
+        self.marks.append((ids.ravel(), key.ravel()))
+
     def collapse(self, ids: Ids, dims: Iterable[int]) -> Ids:
         """Returns a label that no longer depends on some dimensions, once all along them are tied."""
         for dim in dims:
@@ -222,8 +233,23 @@ class Ledger:
                 ids = first
         return ids
 
+    def unused(self) -> Iterator[Ids]:
+        """Yields labels of parameters that nothing was demanded of: they are not part of what the module computes."""
+        related = np.zeros(self.size, dtype=bool)
+        for group in (self.same_node, self.same_scale, self.opposite_scale, self.products, self.children):
+            for arrays in group:
+                for ids in arrays:
+                    related[ids] = True
+        for kind in self.fixed_scale.values():
+            for ids in kind:
+                related[ids] = True
+        for labels in self.leaves.values():
+            for ids in labels.values():
+                if not related[ids].any():
+                    yield ids
+
     def blocks(self, ids: Ids, dims: Iterable[int]) -> Ids:
-        """Returns a label of the blocks that remain when a label is summed over dimensions; equal rows are one block."""
+        """Returns a label of the blocks that remain when dimensions are summed over; equal rows are one block."""
         dims = [dim for dim in dims if ids.shape[dim] > 1]
         kept = [dim for dim in support(ids) if dim not in dims]
         rows = np.transpose(ids, [*kept, *[dim for dim in range(ids.ndim) if dim not in kept]])

@@ -76,7 +76,9 @@ def solve(ledger: Ledger) -> Nodes:
     parents = _parents(ledger, node)
     tree, depth = _tree(parents, pinned)
     kind = _kinds(signature, tree, depth, pinned)
-    acting = {int(number) for labels in ledger.leaves.values() for ids in labels.values() for number in node[ids.ravel()]}
+    acting = {
+        int(number) for labels in ledger.leaves.values() for ids in labels.values() for number in node[ids.ravel()]
+    }
     for number in sorted(acting & tree.keys(), key=lambda number: -depth[number]):
         acting.update(tree[number])
     return Nodes(node, pinned, _orbits(kind, tree, depth, pinned, acting))
@@ -128,6 +130,8 @@ def _signatures(ledger: Ledger, node: np.ndarray, count: int) -> np.ndarray:
         nodes = node[source]
         rank = ranks(nodes)
         note(nodes[moved], ranks(nodes[moved]), rank[moved])
+    for entries, marks in ledger.marks:
+        note(node[entries], marks)
     for children, blocks in ledger.children:
         nodes = node[children]
         pairs = nodes * (node.max() + 1) + node[blocks]

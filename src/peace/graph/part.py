@@ -39,7 +39,7 @@ class Part:
         return grid((repeated, *rest))
 
     def take(self, tensor: Tensor) -> Tensor:
-        """Returns the numbers, a view where their order allows it. Shape: [B, *shape] -> [B, n_out, n_in / groups, k]."""
+        """Returns the numbers, a view where they are in order. Shape: [B, *shape] -> [B, n_out, n_in / groups, k]."""
         rest = [dim for dim in range(len(self.shape)) if dim not in (*self.out, *self.into)]
         moved = tensor.permute(0, *(dim + 1 for dim in (*self.out, *self.into, *rest)))
         sides = [prod(self.shape[dim] for dim in dims) for dims in (self.out, self.into)]

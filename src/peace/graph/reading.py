@@ -28,7 +28,11 @@ class Reading:
     normalise: Literal["none", "frobenius"] = "none"
 
     def of_models(
-        self, group: SymmetryGroup, graph: WeightGraph, models: Iterable[Mapping[str, Tensor]], dtype: torch.dtype = torch.float32
+        self,
+        group: SymmetryGroup,
+        graph: WeightGraph,
+        models: Iterable[Mapping[str, Tensor]],
+        dtype: torch.dtype = torch.float32,
     ) -> Stack:
         """Returns state dicts of a derived group's module as a stack in that form.
 

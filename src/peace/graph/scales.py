@@ -137,9 +137,9 @@ def _classes(
         variable, power = label, np.ones(size, dtype=np.int64)
         closed = np.zeros(count, dtype=bool)
     else:
-        edges = np.concatenate(
-            [same, same + size, opposite + [[0], [size]], opposite + [[size], [0]]], axis=1
-        )  # fmt: skip
+        first, second = opposite
+        crossed = (np.stack([first, second + size]), np.stack([first + size, second]))
+        edges = np.concatenate([same, same + size, *crossed], axis=1)
         count, label = components(2 * size, edges)
         plus, minus = label[:size], label[size:]
         variable, power = np.minimum(plus, minus), np.where(plus <= minus, 1, -1)
@@ -150,6 +150,7 @@ def _classes(
 
 
 def components(size: int, edges: np.ndarray) -> tuple[int, np.ndarray]:
+    """Returns the number of connected components of a graph and each node's. Shapes: [2, edges] -> [size]."""
     graph = coo_matrix((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(size, size))
     return connected_components(graph, directed=False)
 

@@ -27,8 +27,9 @@ class Stack:
 
     @classmethod
     def of(cls, graph: WeightGraph, tensors: Mapping[str, Tensor]) -> "Stack":
-        """Returns stacked state-dict tensors, shape [B, *shape] each, as a stack; numbers are copied only where a
-        derived graph has them in another order.
+        """Returns stacked state-dict tensors, shape [B, *shape] each, as a stack.
+
+        Numbers are copied only where a derived graph has them in another order.
 
         Raises:
             InputError: A tensor is missing, superfluous or of another shape.
@@ -60,8 +61,10 @@ class Stack:
         found = {}
         for layer, weight, bias in zip(self.graph.layers, self.weights, self.biases, strict=True):
             if layer.parts:
-                raise InputError("layers of a derived graph are not whole tensors", where=layer.weight,
-                                 expected="the graph of a sequential module", do="keep the state dict itself")  # fmt: skip
+                expected, do = "the graph of a sequential module", "keep the state dict itself"
+                raise InputError(
+                    "layers of a derived graph are not whole tensors", where=layer.weight, expected=expected, do=do
+                )
             found[layer.weight] = weight.reshape(like[layer.weight].shape)
             if bias is not None and layer.bias:
                 found[layer.bias] = bias

@@ -1,6 +1,7 @@
 """Runs a module once on tensors without memory and lets every operation say what it demands of the entries."""
 
 import contextlib
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -44,9 +45,11 @@ def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any
         result = torch.func.functional_call(module, {**tensors, **constants}, tuple(inputs), dict(named))
     for tensor in pytree.tree_leaves(_plain(result)):
         if isinstance(tensor, Tensor):
-            for value in (tracer.get(tensor), *tracer.get(tensor).parts):
-                for ids in value.labels:
-                    tracer.ledger.pin(ids, "output")
+            value = tracer.get(tracer.twin(tensor))
+            for ids in itertools.chain(value.labels, *(part.labels for part in value.parts)):
+                tracer.ledger.pin(ids, "output")
+    for ids in list(tracer.ledger.unused()):
+        tracer.ledger.pin(ids, "position")
     return tracer.ledger
 
 
@@ -59,6 +62,10 @@ def _plain(result: Any) -> Any:
     return result
 
 
+class RuleError(Exception):
+    """A rule of ours failed: a fault of this package, not of the module that is run."""
+
+
 class _Tracer(TorchDispatchMode):
     """Keeps a value for each tensor of a run."""
 
@@ -67,6 +74,7 @@ class _Tracer(TorchDispatchMode):
         self.ledger = Ledger()
         self.paused = False
         self.sharing: dict[int, list[weakref.ref]] = {}
+        self.twins: dict[int, tuple[Tensor, Tensor]] = {}
 
     def put(self, tensor: Tensor, value: Value) -> None:
         """Remembers the value of a tensor."""
@@ -98,36 +106,55 @@ class _Tracer(TorchDispatchMode):
             self.put(tensor, value)
         return value
 
+    def twin(self, tensor: Tensor) -> Tensor:
+        """Returns the same tensor without memory, always the same one, so that what is written to it is seen later.
+
+        A module makes such tensors without a word on the device, or keeps them outside its buffers. A number may stay
+        where it is.
+        """
+        if tensor.is_meta or tensor.ndim == 0:
+            return tensor
+        if id(tensor) not in self.twins:
+            twin = tensor.to("meta")
+            self.put(twin, self.get(tensor))
+            self.twins[id(tensor)] = (tensor, twin)
+        return self.twins[id(tensor)][1]
+
     def __torch_dispatch__(
         self, function: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Runs one operation, then its rule."""
         if self.paused:
             return function(*args, **(kwargs or {}))
-        args, kwargs = pytree.tree_map_only(Tensor, _to_meta, (tuple(args), dict(kwargs or {})))
+        args, kwargs = pytree.tree_map_only(Tensor, self.twin, (tuple(args), dict(kwargs or {})))
         result = function(*args, **kwargs)
         self._follow(function, args, kwargs, result)
         return result
 
     def _follow(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
         outputs = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, Tensor)]
-        if not outputs:
+        written, results = _written(function, args, kwargs)
+        if not outputs and not written:
             return
+        kwargs = {name: given for name, given in kwargs.items() if name not in results}
         name = function._schema.name.partition("::")[2]
         get = self.get if name in _PARTIAL else self.whole
         given, named = pytree.tree_map_only(Tensor, get, (args, kwargs))
         values = [value for value in pytree.tree_leaves((given, named)) if isinstance(value, Value)]
         for leaf in dict.fromkeys(value.leaf for value in values if value.leaf):
             self.ledger.asked[leaf] += 1
-        operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in outputs))
-        written = [args[place] for place, argument in enumerate(function._schema.arguments)
-                   if place < len(args) and argument.alias_info is not None and argument.alias_info.is_write]  # fmt: skip
-        found = self._values(function, operation, values, given, named)
-        for tensor, value in zip(outputs, found, strict=False):
+        # What returns nothing has changed what it was given, and no rule is written for such.
+        changed = outputs or written
+        operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in changed))
+        try:
+            known = outputs and self._values(function, operation, values, given, named)
+            found = known or self.opaque(operation.name, values, operation.shapes)
+        except Exception as error:
+            raise RuleError(f"the rule of {operation.name} failed in {self.ledger.module or 'the module'}") from error
+        for tensor, value in zip(changed, found, strict=False):
             self.put(tensor, value)
         for tensor in written:
-            if isinstance(tensor, Tensor):
-                self._overwritten(tensor, self.get(tensor))
+            self._overwritten(tensor, self.get(tensor))
 
     def _values(self, function: Any, op: Operation, values: list[Value], given: Any, named: Any) -> list[Value]:
         name = function._schema.name.partition("::")[2]
@@ -152,7 +179,10 @@ class _Tracer(TorchDispatchMode):
             kind = kinds.pop() if len(kinds) == 1 else "varying"
             return [replace(value, constant=kind) for value in found]
         if any(value.labels for value in values):
-            found = [value if value.labels or value.origin != "input" else replace(value, origin="position") for value in found]
+            found = [
+                value if value.labels or value.origin != "input" else replace(value, origin="position")
+                for value in found
+            ]
         return found
 
     def opaque(self, name: str, values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
@@ -221,6 +251,19 @@ class _Tracer(TorchDispatchMode):
         return forward
 
 
+def _written(function: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], set[str]]:
+    """The tensors that an operation writes to, and the names of those that are there for its results alone."""
+    written: list[Tensor] = []
+    results = set()
+    for place, about in enumerate(function._schema.arguments):
+        if about.alias_info is not None and about.alias_info.is_write:
+            given = args[place] if place < len(args) else kwargs.get(about.name)
+            written += [tensor for tensor in pytree.tree_leaves(given) if isinstance(tensor, Tensor)]
+            if about.kwarg_only:
+                results.add(about.name)
+    return written, results
+
+
 def _custom_functions(function: type) -> Iterator[type]:
     """Autograd functions that are not torch's own."""
     for part in function.__subclasses__():
@@ -236,11 +279,6 @@ def _on_some_device(function: Callable[..., Any], args: Any, kwargs: Any) -> Any
     except (RuntimeError, NotImplementedError, TypeError):
         there = pytree.tree_map_only(Tensor, lambda tensor: torch.zeros_like(tensor, device="cpu"), (args, kwargs))
         return pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), function(*there[0], **there[1]))
-
-
-def _to_meta(tensor: Tensor) -> Tensor:
-    """A constant that a module keeps outside its buffers; a number may stay where it is."""
-    return tensor if tensor.is_meta or tensor.ndim == 0 else tensor.to("meta")
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:

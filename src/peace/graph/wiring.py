@@ -1,4 +1,4 @@
-"""How a network's tensors act: which of their dimensions write nodes, which read them, in the order of the forward pass."""
+"""How a network's tensors act, in the order of the forward pass: which dimensions write nodes and which read them."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -93,7 +93,7 @@ class _Acts:
         if use.kind == "grouped" and not into:
             # The entries that all groups shared gave way to each group's own.
             into = tuple(1 - dim for dim in out if 1 - dim in self.labels[use.weight])
-            channels = None if into else self.nodes.of_entries[use.read]
+            channels = self.nodes.of_entries[use.read] if not into and len(use.read) else None
         bias = use.bias if self._writes_alike(use.bias, use.weight, out) else None
         return Act(use.weight, kind, out, into, bias, channels=channels)
 

@@ -67,21 +67,32 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     """
     path = Path(path)
     head, size = _look(path)
-    metadata: dict[str, str] = {}
-    content: object
-    named_safetensors = path.suffix == ".safetensors"
-    # Before the pickles: the length that a safetensors file starts with may begin with any byte.
-    if head[8:9] == b"{" or (named_safetensors and not head.startswith((_ZIP, _PICKLE))):
-        content, metadata = _read_safetensors(path, size)
-    elif named_safetensors:
-        raise _refusal(path, "a torch checkpoint, which torch does not load under that name", do="rename it to .pt")
-    elif head.startswith(_ZIP):
-        content = _read_zip(path)
-    elif head.startswith(_PICKLE):
-        content = _load(path, zipped=False)
-    else:
-        raise _refusal(path, _format(head), expected=_READABLE)
+    content, metadata = _content(path, head, size, values=True)
     return _weights(path, size, content), metadata
+
+
+def read_shapes(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns every tensor of a checkpoint as a meta tensor by name, in file order, and its safetensors metadata.
+
+    Of a safetensors file the header alone is read, so the file may be larger than the memory. Unlike `read_state_dict`
+    it keeps integer and quantised tensors, and looks at no number.
+
+    Args:
+        path: As in `read_state_dict`.
+
+    Raises:
+        InputError: There is no such file, it is damaged or of another format, it needs code to be unpickled, or it
+            holds no tensor with a number in it.
+    """
+    path = Path(path)
+    head, size = _look(path)
+    content, metadata = _content(path, head, size, values=False)
+    content = _unwrap(content)
+    entries = content if isinstance(content, dict) else {}
+    found = {str(name): _shape_of(value) for name, value in entries.items() if isinstance(value, Tensor)}
+    if not any(tensor.numel() for tensor in found.values()):
+        raise _refusal(path, "no tensors", expected="a mapping of names to tensors")
+    return found, metadata
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -145,6 +156,43 @@ def _look(path: Path) -> tuple[bytes, int]:
 def _format(head: bytes) -> str:
     known = (name for magic, name in _OTHER_FORMATS.items() if head.startswith(magic))
     return next(known, f"a file of unknown format that starts with {head[:16]!r}")
+
+
+def _content(path: Path, head: bytes, size: int, *, values: bool) -> tuple[object, dict[str, str]]:
+    """Returns what a file holds; without `values`, a safetensors file's tensors are on the meta device."""
+    named_safetensors = path.suffix == ".safetensors"
+    # Before the pickles: the length that a safetensors file starts with may begin with any byte.
+    if head[8:9] == b"{" or (named_safetensors and not head.startswith((_ZIP, _PICKLE))):
+        return _read_safetensors(path, size) if values else _read_header(path, size)
+    if named_safetensors:
+        raise _refusal(path, "a torch checkpoint, which torch does not load under that name", do="rename it to .pt")
+    if head.startswith(_ZIP):
+        return _read_zip(path), {}
+    if head.startswith(_PICKLE):
+        return _load(path, zipped=False), {}
+    raise _refusal(path, _format(head), expected=_READABLE)
+
+
+def _shape_of(tensor: Tensor) -> Tensor:
+    # A quantised tensor has no counterpart on the meta device; its numbers are integers.
+    return torch.empty(tensor.shape, dtype=torch.int8 if tensor.is_quantized else tensor.dtype, device="meta")
+
+
+def _read_header(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    header = _safetensors_header(path, size)
+    dtypes = {text: dtype for dtype, text in _DTYPES.items()}
+    try:
+        # For torch the library would map the file for writing, which counts against the memory.
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise _refusal(path, f"a broken safetensors header ({error})", do="download it again") from error
+    # What torch has no type for, such as eight-bit floats of some makers, is no plain number either way.
+    found = {
+        name: torch.empty(entry["shape"], dtype=dtypes.get(entry["dtype"], torch.uint8), device="meta")
+        for name, entry in header.items()
+    }
+    return found, metadata
 
 
 def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor | None], dict[str, str]]:

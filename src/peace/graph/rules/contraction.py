@@ -8,7 +8,7 @@ import numpy as np
 
 from peace.graph.labels import Ids, Ledger, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
-from peace.graph.rules.movement import reshaped
+from peace.graph.rules.places import reshaped
 from peace.graph.rules.pointwise import add, joined
 
 
@@ -47,9 +47,7 @@ def contracted(
             if ids is not None:
                 ledger.pin(ids, reason(against))
     shape = tuple(middle[0].shape) if middle else (1,) * ndim
-    factors = [
-        _placed(x.without([lx]), x_dims, ndim), _placed(y.without([ly]), y_dims, ndim), Value(shape, middle)
-    ]  # fmt: skip
+    factors = [_placed(x, lx, x_dims, ndim), _placed(y, ly, y_dims, ndim), Value(shape, middle)]
     return Value(op.shape, joined(ledger, factors, "product"), None, origin(x, y))
 
 
@@ -59,11 +57,13 @@ def _rows(ledger: Ledger, ids: Ids, over: int, dims: Mapping[int, int], batch: s
     return _to_places(ids, {**dims, over: ndim}, ndim + 1)
 
 
-def _placed(value: Value, dims: Mapping[int, int], ndim: int) -> Value:
+def _placed(value: Value, summed: Ids | None, dims: Mapping[int, int], ndim: int) -> Value:
+    """A factor in the result's dimensions, without the label that was summed over and what it speaks for."""
+    value = value.without([summed])
     labels = tuple(_to_places(ids, dims, ndim) for ids in value.labels)
     shape = [1] * ndim
     for dim, place in dims.items():
-        shape[place] = value.shape[dim]
+        shape[place] = 1 if summed is not None and summed.shape[dim] > 1 else value.shape[dim]
     even = frozenset(dims[dim] for dim in value.even if dim in dims)
     return replace(value, shape=tuple(shape), labels=labels, even=even)
 
@@ -125,9 +125,9 @@ def _convolution(
     transposed: bool, output_padding: Any, groups: int, *_: Any,
 ) -> Value | None:  # fmt: skip
     grid = range(2, len(weight.shape))
-    x, weight = _off_grid(op.ledger, x, grid, op.name), _off_grid(op.ledger, weight, grid, "kernel")
+    x, weight = _off_grid(op.ledger, x, grid, "position"), _off_grid(op.ledger, weight, grid, "kernel")
     if groups > 1:
-        result = None if transposed else _grouped(op, x, weight, bias, groups)
+        result = (_grouped_transposed if transposed else _grouped)(op, x, weight, bias, groups)
         if result is None:
             return None
     else:
@@ -139,10 +139,14 @@ def _convolution(
 
 def _off_grid(ledger: Ledger, value: Value, grid: range, why: str) -> Value:
     """A value without labels along the grid that a kernel slides over."""
-    lost = [ids for ids in value.labels if set(support(ids)) & set(grid)]
-    for ids in lost:
-        ledger.pin(ids, why)
-    return value.without(lost)
+    labels = []
+    for ids in value.labels:
+        if support(ids)[0] not in grid:
+            # All places of a channel move together.
+            labels.append(ledger.collapse(ids, grid))
+        else:
+            ledger.pin(ids, why)
+    return replace(value, labels=tuple(labels))
 
 
 def _grouped(op: Operation, x: Value, weight: Value, bias: Value | None, groups: int) -> Value | None:
@@ -174,3 +178,19 @@ def _grouped(op: Operation, x: Value, weight: Value, bias: Value | None, groups:
         own = ledger.per_group(weight, groups)
         ledger.tie(inputs, read.reshape(1, n_in) if own is None else own, "opposite")
     return Value(op.shape, (label,), None, origin(x, weight))
+
+
+def _grouped_transposed(op: Operation, x: Value, weight: Value, bias: Value | None, groups: int) -> Value | None:
+    """A transposed convolution of groups: each group of channels writes a group of its own."""
+    ledger, ids, read = op.ledger, x.along(1), weight.along(0)
+    if len(x.labels) != 1 or ids is None or support(ids) != (1,) or read is None or weight.shape[1] == 1:
+        return None
+    ledger.used(weight, "grouped", bias, read, weight.along(1))
+    written = ledger.per_group(weight, groups)
+    if written is None:
+        return None
+    inputs = ids.reshape(groups, -1)
+    block = ledger.blocks(inputs, [1]).ravel() if inputs.shape[1] > 1 else inputs.ravel()
+    ledger.tie(ids.ravel(), read.ravel(), "opposite")
+    ledger.belong(written, block[:, None])
+    return Value(op.shape, (written.reshape(1, -1, *[1] * (len(op.shape) - 2)),), None, origin(x, weight))

@@ -1,6 +1,6 @@
 """Operations that only move places: views, slices, concatenation, padding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,76 +8,8 @@ import numpy as np
 
 from peace.graph.labels import Ids, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
+from peace.graph.rules.places import moved, reshaped, sliced
 from peace.graph.rules.pointwise import joined
-
-Move = Callable[[np.ndarray], np.ndarray]
-
-
-def moved(op: Operation, value: Value, shape: Sequence[int], move: Move) -> Value:
-    """Returns a value whose places were moved.
-
-    Args:
-        op: The operation.
-        value: What is moved.
-        shape: Shape of the result.
-        move: Moves an array that has size 1 along every dimension that the label does not extend along, and gives one
-            that has size 1 or the result's along every dimension.
-    """
-    labels: list[Ids] = []
-    for ids in value.labels:
-        ids = _narrowed(op.ledger.moved(ids, move(np.arange(ids.size).reshape(ids.shape))))
-        if ids.size == 1 or set(support(ids)) & {dim for label in labels for dim in support(label)}:
-            # One channel picked out of many, or two labels along one dimension.
-            op.ledger.pin(ids, op.name if ids.size == 1 else "position")
-        else:
-            labels.append(ids)
-    return replace(value, shape=tuple(shape), labels=tuple(labels), even=frozenset())
-
-
-def _narrowed(ids: Ids) -> Ids:
-    """A label of several dimensions without those along which it does not change."""
-    for dim in support(ids):
-        first = ids.take([0], axis=dim)
-        ids = first if first.size > 1 and (ids == first).all() else ids
-    return ids
-
-
-def reshaped(op: Operation, value: Value, shape: Sequence[int]) -> Value:
-    """Returns a value in another shape of as many places."""
-    if 0 in shape:
-        return Value(tuple(shape))
-    groups = _groups(value.shape, tuple(shape))
-
-    def move(places: np.ndarray) -> np.ndarray:
-        full, target = list(places.shape), [1] * len(shape)
-        for old, new in groups:
-            if any(places.shape[dim] > 1 for dim in old):
-                for dim in old:
-                    full[dim] = value.shape[dim]
-                for dim in new:
-                    target[dim] = shape[dim]
-        return np.broadcast_to(places, full).reshape(target)
-
-    return moved(op, value, shape, move)
-
-
-def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """Dimensions of two shapes in the smallest groups, in order, that hold equally many places."""
-    groups, i, j = [], 0, 0
-    while i < len(old) or j < len(new):
-        taken, given = list(range(i, min(i + 1, len(old)))), list(range(j, min(j + 1, len(new))))
-        i, j = i + len(taken), j + len(given)
-        while (left := int(np.prod([old[dim] for dim in taken]))) != (
-            right := int(np.prod([new[dim] for dim in given]))
-        ):
-            if left < right:
-                taken.append(i)
-                i += 1
-            else:
-                given.append(j)
-                j += 1
-        groups.append((taken, given))
-    return groups
 
 
 def joined_along(op: Operation, values: Sequence[Value], dim: int) -> Value:
@@ -89,11 +21,11 @@ def joined_along(op: Operation, values: Sequence[Value], dim: int) -> Value:
     labels = list(joined(op.ledger, flat, "sum"))
     if any(ids is not None for ids in along):
         parts = [_part(op, value, ids, dim) for value, ids in zip(values, along, strict=True)]
-        wide = tuple(np.broadcast_shapes(*(part.shape[:dim] + (1,) + part.shape[dim + 1 :] for part in parts)))
+        wide = tuple(np.broadcast_shapes(*((*part.shape[:dim], 1, *part.shape[dim + 1 :]) for part in parts)))
         places, start = [], 0
         for part in parts:
             own = np.arange(start, start + part.size).reshape(part.shape)
-            places.append(np.broadcast_to(own, wide[:dim] + (part.shape[dim],) + wide[dim + 1 :]))
+            places.append(np.broadcast_to(own, (*wide[:dim], part.shape[dim], *wide[dim + 1 :])))
             start += part.size
         whole = np.concatenate([part.ravel() for part in parts])
         ids = op.ledger.moved(whole, np.concatenate(places, axis=dim))
@@ -113,12 +45,8 @@ def _part(op: Operation, value: Value, ids: Ids | None, dim: int) -> Ids:
         if value.constant != "zero":
             op.ledger.pin(ids, reason(value))
     if ids.shape[dim] != value.shape[dim]:
-        ids = np.broadcast_to(ids, ids.shape[:dim] + (value.shape[dim],) + ids.shape[dim + 1 :])
+        ids = np.broadcast_to(ids, (*ids.shape[:dim], value.shape[dim], *ids.shape[dim + 1 :]))
     return ids
-
-
-def _touched(places: np.ndarray, dim: int) -> bool:
-    return places.shape[dim] > 1
 
 
 @rule("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "_reshape_alias", "view_copy")
@@ -160,19 +88,14 @@ def _select(op: Operation, value: Value, dim: int, index: int) -> Value:
         if dim % len(value.shape) == value.dim:
             return value.parts[index]
         value = whole(op, value)
-    return moved(op, value, op.shape, lambda places: places.take(index if _touched(places, dim) else 0, axis=dim))
+    return moved(op, value, op.shape, lambda places: places.take(index if places.shape[dim] > 1 else 0, axis=dim))
 
 
 @rule("slice")
 def _slice(
     op: Operation, value: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Value:
-    def move(places: np.ndarray) -> np.ndarray:
-        if not _touched(places, dim):
-            return places
-        return places[(slice(None),) * (dim % places.ndim) + (slice(start, end, step),)]
-
-    return moved(op, value, op.shape, move)
+    return sliced(op, value, dim % len(value.shape), start, end, step)
 
 
 @rule("unbind")
@@ -184,10 +107,7 @@ def _unbind(op: Operation, value: Value, dim: int = 0) -> list[Value]:
 def _split(op: Operation, value: Value, _: Any, dim: int = 0) -> list[Value]:
     ends = np.cumsum([shape[dim] for shape in op.shapes])
     starts = [0, *ends[:-1]]
-    return [
-        _slice(replace_shape(op, shape), value, dim, int(start), int(end))
-        for shape, start, end in zip(op.shapes, starts, ends, strict=True)
-    ]
+    return [sliced(op, value, dim % len(value.shape), int(i), int(j)) for i, j in zip(starts, ends, strict=True)]
 
 
 def replace_shape(op: Operation, shape: tuple[int, ...]) -> Operation:
@@ -216,6 +136,11 @@ def _flip(op: Operation, value: Value, dims: Sequence[int]) -> Value:
     return moved(op, value, op.shape, lambda places: np.flip(places, dims))
 
 
+@rule("rot90")
+def _rot90(op: Operation, value: Value, k: int = 1, dims: Sequence[int] = (0, 1)) -> Value:
+    return moved(op, value, op.shape, lambda places: np.rot90(places, k, dims))
+
+
 @rule("roll")
 def _roll(op: Operation, value: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value | None:
     return moved(op, value, op.shape, lambda places: np.roll(places, shifts, dims)) if dims else None
@@ -226,7 +151,7 @@ def _repeat(op: Operation, value: Value, repeats: Sequence[int]) -> Value:
     value = value.spread(len(repeats))
 
     def move(places: np.ndarray) -> np.ndarray:
-        return np.tile(places, [times if _touched(places, dim) else 1 for dim, times in enumerate(repeats)])
+        return np.tile(places, [times if places.shape[dim] > 1 else 1 for dim, times in enumerate(repeats)])
 
     return moved(op, value, op.shape, move)
 
@@ -237,6 +162,16 @@ def _pixel_shuffle(op: Operation, value: Value, factor: int) -> Value:
     split = reshaped(op, value, (*lead, channels // factor**2, factor, factor, height, width))
     n = len(lead)
     order = [*range(n), n, n + 3, n + 1, n + 4, n + 2]
+    shape = [split.shape[dim] for dim in order]
+    return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
+
+
+@rule("pixel_unshuffle")
+def _pixel_unshuffle(op: Operation, value: Value, factor: int) -> Value:
+    *lead, channels, height, width = value.shape
+    split = reshaped(op, value, (*lead, channels, height // factor, factor, width // factor, factor))
+    n = len(lead)
+    order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]
     shape = [split.shape[dim] for dim in order]
     return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from peace.graph.labels import Ids, Ledger, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
+from peace.graph.rules.places import sliced
 
 Scales = Literal["sum", "product", "fixed"]
 Member = tuple[int, Ids]
@@ -65,26 +66,37 @@ def _met(ledger: Ledger, values: Sequence[Value], cluster: list[Member], dims: s
     narrow = [member for member in cluster if set(support(member[1])) != dims]
     alone = len({place for place, _ in cluster}) == len(cluster)
     if not wide or not alone or any(values[place].varies(dims - set(support(ids))) for place, ids in narrow):
-        for _, ids in cluster:
-            ledger.pin(ids, "position")
-        return None
+        return _pinned(ledger, cluster, "position")
+    first = wide[0][1]
     there = {place for place, _ in cluster}
     others = [value for place, value in enumerate(values) if place not in there]
     for other in others:
-        if other.varies(dims) and other.constant != "uniform":
+        over = {dim for dim in dims if other.varies([dim])} if other.constant != "uniform" else set()
+        if over == dims and scales != "product":
+            return _pinned(ledger, cluster, reason(other))
+        if over == dims:
             for _, ids in cluster:
-                (ledger.hold if scales == "product" else ledger.pin)(ids, reason(other))
-            if scales != "product":
-                return None
+                ledger.hold(ids, reason(other))
+        elif over:
+            ledger.mark(first, over)
     if scales == "fixed" or (scales == "sum" and (others or narrow)):
         for _, ids in cluster:
             ledger.fix_scale(ids)
-    first = wide[0][1]
     for _, ids in wide[1:]:
         ledger.tie(first, ids, "same" if scales == "sum" else "free")
     for _, ids in narrow:
-        ledger.belong(first, ids)
+        if support(ids) == tuple(sorted(dims))[: len(support(ids))]:
+            ledger.belong(first, ids)
+        else:
+            # What all blocks share place by place: the blocks may move, and the places stay.
+            ledger.pin(ids, "position")
+            ledger.mark(first, set(support(ids)))
     return _product(ledger, cluster, first) if scales == "product" and len(cluster) > 1 else first
+
+
+def _pinned(ledger: Ledger, cluster: list[Member], why: str) -> None:
+    for _, ids in cluster:
+        ledger.pin(ids, why)
 
 
 def _product(ledger: Ledger, cluster: list[Member], like: Ids) -> Ids:
@@ -155,20 +167,23 @@ def _prelu(op: Operation, value: Value, weight: Value) -> Value:
     return replace(result, labels=joined(op.ledger, [result, weight], "product"))
 
 
-@rule("abs")
-def _abs(op: Operation, value: Value) -> Value:
-    """The sign is gone afterwards: what comes out has fresh scales, of which the positive ones are those that came."""
+def shed(op: Operation, value: Value, kind: str) -> Value:
+    """Returns the value of a function that loses one kind of scales and hands on the other."""
     labels = []
     for ids in value.labels:
-        fresh = op.ledger.fresh(ids.shape)
-        op.ledger.tie(fresh, ids, "free")
-        even = op.ledger.fresh(ids.shape)
-        op.ledger.tie(even, ids, "free")
-        op.ledger.fix_scale(even, ["positive"])
-        op.ledger.product(ids, fresh, even)
-        op.ledger.fix_scale(fresh, ["sign"])
-        labels.append(fresh)
+        kept, lost = op.ledger.fresh(ids.shape), op.ledger.fresh(ids.shape)
+        op.ledger.tie(kept, ids, "free")
+        op.ledger.tie(lost, ids, "free")
+        op.ledger.product(ids, kept, lost)
+        op.ledger.fix_scale(kept, [kind])
+        op.ledger.fix_scale(lost, [other_kind for other_kind in ("positive", "sign") if other_kind != kind])
+        labels.append(kept)
     return replace(value, labels=tuple(labels), leaf=None)
+
+
+@rule("abs")
+def _abs(op: Operation, value: Value) -> Value:
+    return shed(op, value, "sign")
 
 
 @rule("pow")
@@ -176,7 +191,7 @@ def _power(op: Operation, value: Value, exponent: Any) -> Value | None:
     if isinstance(exponent, (int, float)) and exponent > 0 and exponent % 2 == 0:
         for ids in value.labels:
             op.ledger.fix_scale(ids, ["positive"])
-        return _abs(op, value)
+        return shed(op, value, "sign")
     return other(op, value, exponent)
 
 
@@ -204,6 +219,24 @@ def _divide(op: Operation, first: Any, second: Any, rounding_mode: str | None = 
         op.ledger.fix_scale(ids, ["positive"])
     # A sign divides as it multiplies.
     return multiply(op, first, second)
+
+
+@rule("glu")
+def _glu(op: Operation, value: Value, dim: int = -1) -> Value:
+    dim %= len(op.shape)
+    half = op.shape[dim]
+    linear, gate = (sliced(op, value, dim, start, start + half) for start in (0, half))
+    return multiply(op, linear, apply(op, gate, ()))
+
+
+@rule("_weight_norm_interface")
+def _weight_norm(op: Operation, direction: Value, norm: Value, dim: int = 0) -> list[Value]:
+    """g·v/‖v‖, the norm taken over all dimensions but one: of what multiplies a row of v, its sign is left."""
+    for ids in direction.labels:
+        if dim not in support(ids):
+            op.ledger.fix_scale(ids, ["positive"])
+    unit = shed(op, direction, "positive")
+    return [multiply(op, unit, norm), Value(op.shapes[1], origin="position")]
 
 
 @rule("where")

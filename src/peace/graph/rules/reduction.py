@@ -6,11 +6,16 @@ from typing import Any
 
 from peace.graph.labels import Ids, Value, support
 from peace.graph.rules import Operation, rule
-from peace.graph.rules.movement import replace_shape, reshaped
-from peace.graph.rules.pointwise import add, joined, multiply
+from peace.graph.rules.movement import replace_shape
+from peace.graph.rules.places import reshaped
+from peace.graph.rules.pointwise import add, apply, joined, multiply
 
-_LINEAR = ("mean", "sum")
-_EVEN = ("var", "std", "norm", "linalg_vector_norm")
+_HANDS_ON = {
+    **dict.fromkeys(("mean", "sum", "nansum"), ("positive", "sign")),
+    **dict.fromkeys(("amax", "amin"), ("positive",)),
+    **dict.fromkeys(("var", "std", "var_mean", "std_mean", "norm", "linalg_vector_norm", "logsumexp", "prod"), ()),
+}
+"""Which scales of labels along other dimensions a sum over places hands on."""
 
 
 def reduced(op: Operation, value: Value, dims: Sequence[int]) -> tuple[list[Ids], list[Ids]]:
@@ -36,18 +41,37 @@ def _dims(given: Any, ndim: int) -> list[int]:
     return [dim % ndim for dim in given] if given else list(range(ndim))
 
 
-@rule("mean", "sum", "amax", "amin", "var", "std", "norm", "linalg_vector_norm")
-def _reduce(op: Operation, value: Value, *given: Any, **named: Any) -> Value | None:
+@rule(*_HANDS_ON)
+def _reduce(op: Operation, value: Value, *given: Any, **named: Any) -> list[Value]:
     name = op.name.split(".")[1]
     given = given[1:] if name in ("norm", "linalg_vector_norm") else given
-    dims = named.get("dim", given[0] if given and not isinstance(given[0], bool) else None)
-    dims = _dims(dims, len(value.shape))
+    dims = _dims(named.get("dim", given[0] if given and not isinstance(given[0], bool) else None), len(value.shape))
     kept, blocks = reduced(op, value, dims)
-    if name not in _LINEAR:
-        for ids in kept:
-            op.ledger.fix_scale(ids, ["positive", "sign"] if name in _EVEN else ["sign"])
+    for ids in kept:
+        op.ledger.fix_scale(ids, [kind for kind in ("positive", "sign") if kind not in _HANDS_ON[name]])
     wide = tuple(1 if dim in dims else n for dim, n in enumerate(value.shape))
-    return reshaped(op, replace(value, shape=wide, labels=(*kept, *blocks), leaf=None), op.shape)
+    result = replace(value, shape=wide, labels=(*kept, *blocks), leaf=None)
+    return [reshaped(op, result, shape) for shape in op.shapes]
+
+
+@rule("max", "min", "argmax", "argmin")
+def _extreme(op: Operation, value: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> list[Value] | None:
+    """The largest over a dimension, and where it stands, which says who is who: along a label nothing is claimed."""
+    if not isinstance(dim, int) or value.along(dim % len(value.shape)) is not None:
+        return None
+    wide = tuple(1 if k == dim % len(value.shape) else n for k, n in enumerate(value.shape))
+    largest = apply(op, replace(value, shape=wide), ["positive"] if len(op.shapes) == 2 else [])
+    where = apply(op, replace(largest, labels=_fresh(op, largest)), [])
+    return [reshaped(op, result, shape) for result, shape in zip((largest, where), op.shapes, strict=False)]
+
+
+def _fresh(op: Operation, value: Value) -> tuple[Ids, ...]:
+    """Labels of the same nodes, with scales of their own."""
+    labels = []
+    for ids in value.labels:
+        labels.append(op.ledger.fresh(ids.shape))
+        op.ledger.tie(labels[-1], ids, "free")
+    return tuple(labels)
 
 
 @rule("_softmax", "_safe_softmax", "_log_softmax", "softmax", "log_softmax")
