@@ -90,6 +90,8 @@ class Stack:
 
 def join(stacks: Sequence[Stack]) -> Stack:
     """Returns stacks of one architecture as one, in order."""
+    if len(stacks) == 1:
+        return stacks[0]
     weights = tuple(torch.cat(parts) for parts in zip(*(stack.weights for stack in stacks), strict=True))
     biases = tuple(
         None if parts[0] is None else torch.cat(parts)

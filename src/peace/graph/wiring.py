@@ -90,9 +90,11 @@ class _Acts:
         kind = "conv" if use.kind == "grouped" else use.kind
         out, into = self._dim(use.weight, use.written), self._dim(use.weight, use.read)
         channels = None
-        if use.kind == "grouped" and not into:
+        if use.kind == "grouped":
             # The entries that all groups shared gave way to each group's own.
-            into = tuple(1 - dim for dim in out if 1 - dim in self.labels[use.weight])
+            held = self.labels[use.weight]
+            out = out or tuple(1 - dim for dim in into if 1 - dim in held)
+            into = into or tuple(1 - dim for dim in out if 1 - dim in held)
             channels = self.nodes.of_entries[use.read] if not into and len(use.read) else None
         bias = use.bias if self._writes_alike(use.bias, use.weight, out) else None
         return Act(use.weight, kind, out, into, bias, channels=channels)
