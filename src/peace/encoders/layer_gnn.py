@@ -48,21 +48,27 @@ class LayerGNN(nn.Module):
 
     def _layer(self, stack: Stack, place: int) -> Tensor:
         layer, weight, bias = stack.graph.layers[place], stack.weights[place], stack.biases[place]
-        models, _, n_in, n_tap = weight.shape
+        groups, n_tap = layer.groups, weight.shape[3]
         gates = self.tap_gate(grid_positions(layer.taps, weight)) if n_tap > 1 else None
-        degrees = [weight.abs().sum(dims, keepdim=True) for dims in ((2, 3), (1, 3))]
-        of_outputs, of_inputs = (torch.where(degree > 0, degree, 1) for degree in degrees)
-        normalised = weight / (of_outputs * of_inputs).sqrt()
-        inputs = weight.new_zeros(models, n_in, self.output_dim)
-        outputs = weight.new_zeros(models, weight.shape[1], self.output_dim)
+        normalised = _degree_normalised(weight, groups)
+        inputs = weight.new_zeros(len(weight), groups * weight.shape[2], self.output_dim)
+        outputs = weight.new_zeros(len(weight), weight.shape[1], self.output_dim)
         if bias is not None:
             outputs = bias[:, :, None] * self.bias_direction
         for _ in range(self.num_layers):
-            into_outputs = to_outputs(normalised, self.message(inputs), gates)
-            into_inputs = to_inputs(normalised, self.message(outputs), gates)
+            into_outputs = to_outputs(normalised, self.message(inputs), gates, groups)
+            into_inputs = to_inputs(normalised, self.message(outputs), gates, groups)
             inputs = torch.relu(self.update(inputs) + into_inputs)
             outputs = torch.relu(self.update(outputs) + into_outputs)
         return torch.cat([inputs, outputs], dim=1).mean(1)
+
+
+def _degree_normalised(weight: Tensor, groups: int) -> Tensor:
+    """A_ij / √(deg(i) deg(j)), degrees being sums of absolute weights."""
+    weight = weight.unflatten(1, (groups, -1))
+    degrees = [weight.abs().sum(dims, keepdim=True) for dims in ((3, 4), (2, 4))]
+    of_outputs, of_inputs = (torch.where(degree > 0, degree, 1) for degree in degrees)
+    return (weight / (of_outputs * of_inputs).sqrt()).flatten(1, 2)
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:

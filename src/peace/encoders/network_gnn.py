@@ -26,7 +26,8 @@ class NetworkGNN(nn.Module):
     1. *Sweeps.* Codes of the input nodes' positions go forward through all layers, codes of the output nodes' positions
        backward, by messages alone. A node then knows x, what reaches it from each input, and y, what it contributes to
        each output: the linear part of the network, as random projections of products along paths. Both start a node's
-       state, with its bias.
+       state, with its bias. What k layers send to one axis is summed and divided by √k, so that neither residual
+       streams nor concatenations grow with depth.
     2. *Steps.* `num_layers` times, messages go along every layer in both directions and a node updates
        h ← h + MLP(LayerNorm([h, m_forward, m_backward])).
     3. *Readout.* Each node's feature is MLP([h, x, y]). The token of a layer holds the mean over its output nodes and
@@ -91,10 +92,14 @@ class NetworkGNN(nn.Module):
             nothing = positions.new_zeros(len(stack), axis.size, self.hidden_dim)
             ahead.append(self.input_codes(positions).expand_as(nothing) if axis.role == "input" else nothing)
             back.append(self.output_codes(positions).expand_as(nothing) if axis.role == "output" else nothing)
+        heard = [int(axis.role == "input") for axis in stack.graph.axes]
         for link in links:
-            ahead[link.out_axis] = ahead[link.out_axis] + link.forward(ahead[link.in_axis])
+            ahead[link.out_axis] = _met(ahead[link.out_axis], link.forward(ahead[link.in_axis]), heard[link.out_axis])
+            heard[link.out_axis] += 1
+        heard = [int(axis.role == "output") for axis in stack.graph.axes]
         for link in reversed(links):
-            back[link.in_axis] = back[link.in_axis] + link.backward(back[link.out_axis])
+            back[link.in_axis] = _met(back[link.in_axis], link.backward(back[link.out_axis]), heard[link.in_axis])
+            heard[link.in_axis] += 1
         return ahead, back
 
     def _bias(self, stack: Stack, axis: int, norms: list[Tensor]) -> Tensor | float:
@@ -123,16 +128,16 @@ class _Link:
         layer, weight = stack.graph.layers[place], stack.weights[place]
         self.out_axis, self.in_axis = layer.out_axis, layer.in_axis
         unit = weight / norm[:, None, None, None]
-        self.ahead, self.back = unit * weight.shape[1] ** 0.5, unit * weight.shape[2] ** 0.5
-        self.gates = gates
+        self.ahead, self.back = unit * weight.shape[1] ** 0.5, unit * (layer.groups * weight.shape[2]) ** 0.5
+        self.gates, self.groups = gates, layer.groups
 
     def forward(self, states: Tensor) -> Tensor:
         """Returns messages to the output nodes. Shape: [B, n_in, H] -> [B, n_out, H]."""
-        return to_outputs(self.ahead, states, self.gates[0])
+        return to_outputs(self.ahead, states, self.gates[0], self.groups)
 
     def backward(self, states: Tensor) -> Tensor:
         """Returns messages to the input nodes. Shape: [B, n_out, H] -> [B, n_in, H]."""
-        return to_inputs(self.back, states, self.gates[1])
+        return to_inputs(self.back, states, self.gates[1], self.groups)
 
 
 class _Step(nn.Module):
@@ -155,6 +160,11 @@ class _Step(nn.Module):
             state + self.update(torch.cat([state, *messages], dim=2))
             for state, *messages in zip(states, ahead, back, strict=True)
         ]
+
+
+def _met(state: Tensor, message: Tensor, heard: int) -> Tensor:
+    """The sum of messages over the root of their number, after one more. Shape: [B, n, H] each."""
+    return (state * heard**0.5 + message) / (heard + 1) ** 0.5 if heard else state + message
 
 
 def _norm(weight: Tensor) -> Tensor:

@@ -20,15 +20,15 @@ def canonical_form(stack: Stack) -> Stack:
     weights, biases = list(stack.weights), list(stack.biases)
     for place in stack.graph.hidden:
         scaling = stack.graph.axes[place].scaling
+        if scaling == "none":
+            continue
         writers = stack.graph.writers(place)
         incoming = torch.cat([_incoming(weights[layer], biases[layer]) for layer in writers], dim=2)
         if scaling == "positive":
             norm = incoming.norm(dim=2)
             scale = torch.where(norm > 0, norm, 1)
-        elif scaling == "sign":
-            scale = torch.where(incoming.pow(3).sum(2) < 0, -1.0, 1.0).to(incoming)
         else:
-            continue
+            scale = torch.where(incoming.pow(3).sum(2) < 0, -1.0, 1.0).to(incoming)
         for layer in writers:
             weights[layer] = weights[layer] / scale[:, :, None, None]
             bias = biases[layer]

@@ -18,6 +18,7 @@ from peace.graph.labels import Ledger, support
 from peace.graph.orbits import Nodes
 from peace.graph.scales import Scales
 from peace.graph.tracer import RuleError, trace
+from peace.graph.wiring import wired
 
 _REASONS = ("input", "output", "position", "kernel")
 _SCALINGS: tuple[Scaling, ...] = ("none", "sign", "positive", "nonzero")
@@ -44,7 +45,8 @@ def derive(module: nn.Module, *inputs: Any, **named: Any) -> SymmetryGroup:
     found = {kind: _gaugeable(ledger, slots, kind) for kind in ("positive", "sign")}
     generals = _generals(ledger, slots, nodes, found)
     axes = _axes(ledger, slots, nodes, found, {axis.orbit for axis in generals})
-    return SymmetryGroup(ledger.shapes, names, axes, _pinned(ledger, nodes), slots, nodes, found, generals)
+    pinned, wiring = _pinned(ledger, nodes), wired(ledger, slots, nodes)
+    return SymmetryGroup(ledger.shapes, names, axes, pinned, slots, nodes, found, generals, wiring)
 
 
 def run(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Ledger, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import lgamma, log
 from typing import Literal
 
@@ -15,6 +16,7 @@ from peace.graph.gauge import canonical_form
 from peace.graph.orbits import Nodes
 from peace.graph.scales import Scales
 from peace.graph.slots import Slots
+from peace.graph.wiring import Wiring
 
 Scaling = Literal["none", "sign", "positive", "nonzero"]
 Role = Literal["hidden", "input", "output", "position"]
@@ -87,6 +89,7 @@ class SymmetryGroup:
         nodes: What may be renumbered.
         scales: What may be multiplied: by kind, `positive` and `sign`.
         generals: What may be mapped.
+        wiring: What each tensor does.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -97,11 +100,20 @@ class SymmetryGroup:
     nodes: Nodes
     scales: Mapping[str, Scales]
     generals: tuple[General, ...]
+    wiring: Wiring
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the tensors that elements act on."""
         return {name: self.shapes[known] for name, known in self.names.items()}
+
+    @cached_property
+    def nodes_along(self) -> dict[str, dict[int, np.ndarray]]:
+        """Name -> dimension -> node of each place along it, in the shape of the label, for every known tensor."""
+        found: dict[str, dict[int, np.ndarray]] = {name: {} for name in self.shapes}
+        for name, dim, shape, places in self.slots.parts():
+            found[name][dim] = self.slots.nodes[places].reshape(shape)
+        return found
 
     @property
     def hidden_channels(self) -> int:

@@ -83,13 +83,26 @@ class Pin:
 
 @dataclass
 class Use:
-    """A parameter that acted as the weight of a layer: its own entries that were read over and that were written."""
+    """A parameter that acted as the weight of a layer.
+
+    Attributes:
+        weight: Its name.
+        kind: `linear`, `conv`, `grouped`, `embedding` or `norm`.
+        bias: What was added to the result.
+        read: Its own entries that were read over; where each group of a convolution reads a single channel, so that it
+            has none, those of the channels.
+        written: Its own entries that were written.
+        beside: Further vectors of a normalisation: running mean and variance.
+        at: How many parameters had been asked for by then.
+    """
 
     weight: str
     kind: str
     bias: str | None
     read: Ids
     written: Ids
+    beside: tuple[str, ...] = ()
+    at: int = 0
 
 
 @dataclass
@@ -111,7 +124,7 @@ class Ledger:
         movements: Source entries, and which of them each place of the result takes.
         gated: Entries multiplied place by place with something that varies, which no linear map of nodes survives.
         uses: Parameters that acted as weights.
-        asked: How often each parameter was an operation's argument.
+        asked: How often each parameter was an operation's argument, in the order in which they were first.
         module: Path of the module that is running.
     """
 
@@ -146,6 +159,17 @@ class Ledger:
                 labels[dim] = self.fresh((1,) * dim + (size,) + (1,) * (len(shape) - dim - 1))
         self.leaves[name], self.shapes[name] = labels, shape
         return Value(shape, tuple(labels.values()), leaf=name)
+
+    def used(
+        self, weight: Value, kind: str, bias: Value | None, read: Ids | None, written: Ids | None, *beside: Value | None
+    ) -> None:
+        """Remembers that a parameter acted as a weight; what is no parameter is passed over."""
+        if weight.leaf is not None:
+            none = np.zeros(0, dtype=np.int64)
+            found = (none if ids is None else ids.ravel() for ids in (read, written))
+            others = tuple(value.leaf for value in beside if value is not None and value.leaf is not None)
+            name = bias.leaf if bias is not None else None
+            self.uses.append(Use(weight.leaf, kind, name, *found, others, len(self.asked)))
 
     def per_group(self, weight: Value, groups: int) -> Ids | None:
         """Returns entries of a grouped convolution's input channels, each group's its own. Shape: [groups, n_in].

@@ -44,6 +44,7 @@ def to_pyg(stack: Stack, model: int, reading: Literal["layers", "network"] = "ne
         weight, bias = stack.weights[number][model], stack.biases[number]
         source, target = node(number, layer.in_axis, "in"), node(number, layer.out_axis, "out")
         outs, ins, tap = torch.meshgrid(*map(torch.arange, weight.shape), indexing="ij")
+        ins = ins + outs // (len(weight) // layer.groups) * weight.shape[1]
         edges.append(torch.stack([ins.flatten() + source, outs.flatten() + target]))
         attributes.append(weight.flatten())
         layers.append(torch.full((weight.numel(),), number))

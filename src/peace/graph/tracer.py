@@ -141,7 +141,7 @@ class _Tracer(TorchDispatchMode):
         get = self.get if name in _PARTIAL else self.whole
         given, named = pytree.tree_map_only(Tensor, get, (args, kwargs))
         values = [value for value in pytree.tree_leaves((given, named)) if isinstance(value, Value)]
-        for leaf in {value.leaf for value in values if value.leaf}:
+        for leaf in dict.fromkeys(value.leaf for value in values if value.leaf):
             self.ledger.asked[leaf] += 1
         # What returns nothing has changed what it was given, and no rule is written for such.
         changed = outputs or written

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
+from peace.graph.part import Part
+
 Role = Literal["input", "output", "hidden"]
 Scaling = Literal["none", "sign", "positive"]
 
@@ -35,31 +37,46 @@ class Axis:
 
 @dataclass(frozen=True)
 class Layer:
-    """A weight tensor between two axes.
+    """A weight tensor between two axes. Shape: [n_out, n_in / groups, n_tap].
 
     Attributes:
         name: Path of its module.
-        kind: `linear` or `conv`.
+        kind: `linear` or `conv`; in graphs of derived groups also `embedding`, `norm` (weight, then running mean and
+            variance as taps, and bias), `table` and `vector`, which are read from an axis of one node.
         out_axis: Place of the axis that it writes.
         in_axis: Place of the axis that it reads.
         taps: The grid of kernel positions. A linear layer after a flatten has one tap per position, so that its
             channels stay tied to the convolution before it; any other linear layer has the empty grid, one tap.
         weight: Name of the weight in the state dict.
         bias: Name of the bias, if there is one.
+        groups: Number of groups that either axis falls into, in its order; each group of outputs reads the group of
+            inputs in the same place alone.
+        parts: In graphs of derived groups, where the weight's numbers stand: its taps are theirs, one part after the
+            other. None where the tensors are the weight and bias themselves.
+        bias_part: Likewise for the bias.
     """
 
     name: str
-    kind: Literal["linear", "conv"]
+    kind: Literal["linear", "conv", "embedding", "norm", "table", "vector"]
     out_axis: int
     in_axis: int
     taps: tuple[int, ...]
     weight: str
     bias: str | None
+    groups: int = 1
+    parts: tuple[Part, ...] = ()
+    bias_part: Part | None = None
 
     @property
     def n_tap(self) -> int:
         """Number of taps."""
         return prod(self.taps)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that its numbers come from."""
+        weights = tuple(part.tensor for part in self.parts) or (self.weight,)
+        return weights if self.bias is None else (*weights, self.bias)
 
 
 @dataclass(frozen=True)

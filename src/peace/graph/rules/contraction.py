@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from peace.graph.labels import Ids, Ledger, Use, Value, support
+from peace.graph.labels import Ids, Ledger, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
 from peace.graph.rules.places import reshaped
 from peace.graph.rules.pointwise import add, joined
@@ -78,14 +78,6 @@ def _to_places(ids: Ids, dims: Mapping[int, int], ndim: int) -> Ids:
     return ids.transpose([*order, *rest]).reshape(shape)
 
 
-def _used(ledger: Ledger, weight: Value, kind: str, bias: Value | None, read: Ids | None, written: Ids | None) -> None:
-    """Remembers which entries of a parameter were read over and which written."""
-    if weight.leaf is not None:
-        none = np.zeros(0, dtype=np.int64)
-        found = (none if ids is None else ids.ravel() for ids in (read, written))
-        ledger.uses.append(Use(weight.leaf, kind, bias.leaf if bias is not None else None, *found))
-
-
 def linear(op: Operation, x: Value, weight: Value, bias: Value | None, read: int) -> Value:
     """Returns x times a matrix, plus a bias.
 
@@ -97,7 +89,7 @@ def linear(op: Operation, x: Value, weight: Value, bias: Value | None, read: int
         read: The matrix's dimension that is summed over.
     """
     last = len(x.shape) - 1
-    _used(op.ledger, weight, "linear", bias, weight.along(read), weight.along(1 - read))
+    op.ledger.used(weight, "linear", bias, weight.along(read), weight.along(1 - read))
     result = contracted(op, x, weight, (last, read), {dim: dim for dim in range(last)}, {1 - read: last})
     return result if bias is None else add(op, result, bias)
 
@@ -140,7 +132,7 @@ def _convolution(
             return None
     else:
         read, written = (0, 1) if transposed else (1, 0)
-        _used(op.ledger, weight, "conv", bias, weight.along(read), weight.along(written))
+        op.ledger.used(weight, "conv", bias, weight.along(read), weight.along(written))
         result = contracted(op, x, weight, (1, read), {0: 0} | {dim: dim for dim in grid}, {written: 1})
     return result if bias is None else add(op, result, reshaped(op, bias, (1, bias.shape[0], *[1] * len(grid))))
 
@@ -162,8 +154,8 @@ def _grouped(op: Operation, x: Value, weight: Value, bias: Value | None, groups:
     ledger, ids, out, read = op.ledger, x.along(1), weight.along(0), weight.along(1)
     if len(x.labels) > 1 or (ids is not None and support(ids) != (1,)):
         return None
-    _used(ledger, weight, "grouped", bias, read, out)
     n_out, n_in = weight.shape[:2]
+    ledger.used(weight, "grouped", bias, read if n_in > 1 else ids, out)
     if ids is None or out is None:
         for label in (out, read):
             if label is not None:
@@ -193,7 +185,7 @@ def _grouped_transposed(op: Operation, x: Value, weight: Value, bias: Value | No
     ledger, ids, read = op.ledger, x.along(1), weight.along(0)
     if len(x.labels) != 1 or ids is None or support(ids) != (1,) or read is None or weight.shape[1] == 1:
         return None
-    _used(ledger, weight, "grouped", bias, read, weight.along(1))
+    ledger.used(weight, "grouped", bias, read, weight.along(1))
     written = ledger.per_group(weight, groups)
     if written is None:
         return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from peace.graph.labels import Ids, Use, Value, support
+from peace.graph.labels import Ids, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
 from peace.graph.rules.places import moved, reshaped, sliced
 from peace.graph.rules.pointwise import joined
@@ -229,5 +229,5 @@ def _index_select(op: Operation, value: Value, dim: int, index: Value) -> Value 
 def _embedding(op: Operation, weight: Value, indices: Value, *_: Any) -> Value | None:
     rows, written = weight.along(0), weight.along(1)
     if weight.leaf and rows is not None and written is not None:
-        op.ledger.uses.append(Use(weight.leaf, "embedding", None, rows.ravel(), written.ravel()))
+        op.ledger.used(weight, "embedding", None, rows, written)
     return _index(op, weight, [indices])
