@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from embedding import distances
 from networks import NETWORKS, Network
 from preservation import floating, relative_change
 from randomisation import NORMS, randomised
@@ -41,6 +42,7 @@ class Subject:
     example: Tensor
     group: SymmetryGroup
     generator: torch.Generator
+    seed: int
 
     @classmethod
     def of(cls, name: str, seed: int) -> "Subject":
@@ -48,7 +50,7 @@ class Subject:
         generator = seeding.generator(EXPERIMENT, name, seed)
         module = randomised(NETWORKS[name].build(), generator)
         example = NETWORKS[name].example(generator, torch.float64)
-        return cls(NETWORKS[name], module, example, derive(module, example), generator)
+        return cls(NETWORKS[name], module, example, derive(module, example), generator, seed)
 
 
 def main(words: Sequence[str]) -> list[Path]:
@@ -167,6 +169,13 @@ def preservation(subject: Subject) -> dict[str, float]:
     return {"function_error": max(changes)}
 
 
+def embeddings(subject: Subject) -> dict[str, float]:
+    """Returns how far the encoders' embeddings move under symmetries, single precision."""
+    other = randomised(subject.network.build(), subject.generator)
+    own, apart = ({name: tensor.float() for name, tensor in floating(m).items()} for m in (subject.module, other))
+    return distances(subject.group, own, apart, ELEMENTS, subject.generator, subject.seed)
+
+
 def seconds(subject: Subject) -> dict[str, float]:
     """Returns the seconds of deriving the axes and of ten passes at batch 1 in single precision, and their ratio."""
     module, example = subject.module.float(), subject.example
@@ -177,11 +186,7 @@ def seconds(subject: Subject) -> dict[str, float]:
         for _ in range(PASSES):
             module(example)
 
-    # Deriving has one thread, and on a busy machine several of them hinder each other.
-    workers = torch.get_num_threads()
-    torch.set_num_threads(1)
     deriving, passing = _median(lambda: derive(module, example)), _median(passes)
-    torch.set_num_threads(workers)
     return {
         "seconds_to_derive": deriving,
         "seconds_of_passes": passing,
@@ -200,7 +205,7 @@ def _median(work: Callable[[], object]) -> float:
     return statistics.median(found)
 
 
-MEASURES: tuple[Callable[[Subject], dict[str, float]], ...] = (coverage, preservation, seconds)
+MEASURES: tuple[Callable[[Subject], dict[str, float]], ...] = (coverage, preservation, embeddings, seconds)
 """Each adds metrics to a network's record; `seconds` comes last, since it turns the module to single precision."""
 
 
