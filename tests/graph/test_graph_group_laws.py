@@ -14,7 +14,7 @@ from peace.graph.group import SymmetryGroup
 NETWORKS = {
     **SMALL,
     "convnext": from_timm("convnext_atto", "convolution", 64, depths=(1, 1, 1, 1), dims=(16, 24, 32, 40)),
-    "regnet": from_timm("regnety_002", "convolution", 32),
+    "resnet": from_timm("resnet18", "convolution", 32, channels=(16, 24, 32, 40)),
     "vit": from_timm("vit_tiny_patch16_224", "transformer", 32, img_size=32, depth=1),
 }
 

@@ -9,7 +9,7 @@ from peace.graph.derive import derive
 from peace.graph.group import SymmetryGroup
 
 REDUCED = {
-    "resnet18": from_timm("resnet18", "convolution", 32),
+    "resnet18": from_timm("resnet18", "convolution", 32, channels=(16, 24, 32, 40)),
     "mobilenetv3": from_timm("mobilenetv3_small_050", "convolution", 64),
     "convnext": from_timm("convnext_atto", "convolution", 64, depths=(1, 1, 1, 1), dims=(16, 24, 32, 40)),
     "vit": from_timm("vit_tiny_patch16_224", "transformer", 32, img_size=32, depth=2),
@@ -52,7 +52,7 @@ def test_real_networks_keep_their_function(name: str) -> None:
     check(NETWORKS[name])
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("resnet18", "mobilenetv3")])
+@pytest.mark.parametrize("name", [name for name in QUICK if name != "mobilenetv3"])
 @pytest.mark.filterwarnings("ignore")
 def test_an_element_with_one_tensor_left_out_changes_the_function(name: str) -> None:
     module, inputs, group, generator = drawn(QUICK[name])
