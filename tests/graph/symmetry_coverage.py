@@ -24,4 +24,4 @@ __all__ = ["NETWORKS", "SMALL", "Network", "coverage_of", "floating", "from_timm
 def coverage_of(network: Network, module: nn.Module, group: SymmetryGroup) -> dict[str, float]:
     """What the experiment's record says of a network's coverage."""
     example = torch.zeros(1, *network.shape)
-    return measure.coverage(measure.Subject(network, module, example, group, torch.Generator().manual_seed(0)))
+    return measure.coverage(measure.Subject(network, module, example, group, torch.Generator().manual_seed(0), seed=0))

@@ -58,23 +58,27 @@ class _Gauge:
             self.labels.setdefault(name, []).append((label, shape, own))
 
     def fix(self) -> None:
-        """Chooses every scale, in the order of the parameters."""
-        for power in (1, -1):
-            tried = np.zeros_like(self.open)
-            while (wanted := self._next(tried, power)) is not None:
-                total = np.zeros(len(self.values))
-                for name, label, slots in self._closed():
-                    own = self.variable[slots]
-                    chosen = wanted[own] & (self.power[slots] == power)
-                    if chosen.any():
-                        np.add.at(total, own[chosen], self._statistic(name, label)[chosen])
-                self._choose(wanted, total, power)
-                self._follow()
-                tried |= wanted
-                if (wanted & ~self.open).any():
-                    # What waits may now be seen by more parameters.
-                    tried &= ~self.waiting
-            self._bury()
+        """Chooses every scale, in the order of the parameters; by what it divides only where nothing else is left."""
+        while self._pass(1) or self._bury() or self._pass(-1):
+            pass
+
+    def _pass(self, power: int) -> bool:
+        """Fixes what can be fixed by what scales multiply (1) or divide (-1), and returns whether anything was."""
+        before, tried = int(self.open.sum()), np.zeros_like(self.open)
+        while (wanted := self._next(tried, power)) is not None:
+            total = np.zeros(len(self.values))
+            for name, label, slots in self._closed():
+                own = self.variable[slots]
+                chosen = wanted[own] & (self.power[slots] == power)
+                if chosen.any():
+                    np.add.at(total, own[chosen], self._statistic(name, label)[chosen])
+            self._choose(wanted, total, power)
+            self._follow()
+            tried |= wanted
+            if (wanted & ~self.open).any():
+                # What waits may now be seen by more parameters.
+                tried &= ~self.waiting
+        return int(self.open.sum()) < before
 
     def _next(self, tried: np.ndarray, power: int) -> np.ndarray | None:
         """The open scales of the first parameter that can fix any. Shape: [variables + 1] bool."""
@@ -132,10 +136,13 @@ class _Gauge:
         self.open &= ~chosen
         self.waiting = (self.waiting | wanted) & self.open
 
-    def _bury(self) -> None:
-        """Closes scales that multiply nothing but zeros; what products make may come from elsewhere."""
+    def _bury(self) -> bool:
+        """Closes scales that multiply nothing but zeros, and returns whether there were any.
+
+        What products make may come from elsewhere.
+        """
         if not self.open.any():
-            return
+            return False
         alive = np.zeros_like(self.open)
         alive[np.unique(self.products[0])] = True
         written = np.zeros_like(self.open)
@@ -144,9 +151,11 @@ class _Gauge:
                 own, up = self.variable[slots], self.power[slots] > 0
                 written[own[up]] = True
                 alive[own[up & (self._summed(self.tensors[name].double().abs(), shape) > 0)]] = True
-        self.dead |= self.open & written & ~alive
-        self.open &= ~self.dead
-        self.waiting &= ~self.dead
+        found = self.open & written & ~alive
+        self.dead |= found
+        self.open &= ~found
+        self.waiting &= ~found
+        return bool(found.any())
 
     def _follow(self) -> None:
         """Fixes scales that products determine from those that are fixed."""
