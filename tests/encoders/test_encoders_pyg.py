@@ -32,20 +32,20 @@ MODELS = 3
 
 
 class Wired(nn.Module):
-    """Grouped and depthwise convolutions, normalisations, a concatenation, a stream that several layers write to.
+    """Grouped and depthwise convolutions, a normalisation, a concatenation, a stream that several layers write to.
 
     No axis is given two biases, whose units differ and which `to_pyg` adds up.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm = nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6)
-        self.depthwise, self.scaling = nn.Conv2d(6, 6, 3, groups=6, bias=False), nn.BatchNorm2d(6, affine=False)
+        self.stem, self.norm = nn.Conv2d(2, 6, 3, bias=False), nn.GroupNorm(1, 6)
+        self.depthwise = nn.Conv2d(6, 6, 3, groups=6, bias=False)
         self.widen, self.narrow = nn.Conv2d(6, 8, 1, groups=2), nn.Conv2d(8, 6, 1, groups=2, bias=False)
         self.head = nn.Linear(14, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.scaling(self.depthwise(self.norm(self.stem(x)).relu())).relu()
+        h = self.depthwise(self.norm(self.stem(x)).relu()).relu()
         wide = self.widen(h).relu()
         return self.head(torch.cat([wide, h + self.narrow(wide)], 1).mean((2, 3)))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from peace.graph.group import SymmetryGroup
 from peace.graph.orbits import mixed, ranks
-from peace.graph.part import Part, grid
+from peace.graph.part import Part
 from peace.graph.weight_graph import Axis, Layer, Role, WeightGraph
 from peace.graph.wiring import NAMED, Act
 
@@ -203,11 +203,9 @@ def _layers(group: SymmetryGroup, axes: _Axes, act: Act) -> Iterator[Layer]:
             axes.of(kind, role, act.tensor) if kind >= 0 else _nameless(axes, act, role, size)
             for kind, role, size in ((cut.read, "input", tensor.sides[1]), (cut.written, "output", tensor.sides[0]))
         )
-        parts = tuple(replace(cut.part, tensor=name) for name in (act.tensor, *act.beside))
-        taps = grid((len(parts), *cut.part.taps))
         name, bias = act.tensor.rpartition(".")[0], act.bias if cut.first else None
         own = None if bias is None else _bias(group, axes, bias, cut)
-        yield Layer(name, act.kind, out, into, taps, act.tensor, bias, cut.groups, parts, own)
+        yield Layer(name, act.kind, out, into, cut.part.taps, act.tensor, bias, cut.groups, cut.part, own)
 
 
 def _nameless(axes: _Axes, act: Act, role: Role, size: int) -> int:
