@@ -1,5 +1,7 @@
 """Small modules of families that timm does not have: text, sequences, images to images, coordinates."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -130,7 +132,7 @@ class Siren(nn.Module):
     def __init__(self, width: int = 64, layers: int = 3) -> None:
         super().__init__()
         widths = [2] + [width] * layers
-        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.head = nn.Linear(width, 3)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ from typing import Literal
 
 import timm
 import torch
-from torch import Tensor, nn
-
 from modules import Decoder, Encoder, Recurrent, Siren, UNet, autoencoder
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def _draw(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Gener
         return 0.2 * normal
     if name == "running_var":
         return 0.5 + 1.5 * unit
-    if isinstance(owner, _NORMS) and name == "weight":
+    if isinstance(owner, NORMS) and name == "weight":
         return (0.5 + unit) * normal.sign()
     if name.startswith("gamma"):
         return 0.5 + 0.5 * unit

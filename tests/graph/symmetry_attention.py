@@ -1,6 +1,8 @@
 """Cases of attention: fused and apart, with and without biases, rotary positions, shared keys, masks, temperatures."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import factorial as fac
 from typing import Any
 
 import torch
@@ -206,7 +208,8 @@ CASES = {
     "query_key_layer_norm": _apart(_normed, extra=_norm(SIZE, nn.LayerNorm), biases="q k"),
     "norm_of_all_heads": _apart(lambda m, q, k: (_heads(m.q_norm(_joined(q))), _heads(m.k_norm(_joined(k)))),
                                 extra=_norm(HEADS * SIZE)),
-    "norm_of_values": _apart(mix=lambda m, q, k, v: _by_hand(m, q, k, m.norm(v)), extra=lambda: {"norm": nn.LayerNorm(SIZE)}),
+    "norm_of_values": _apart(mix=lambda m, q, k, v: _by_hand(m, q, k, m.norm(v)),
+                             extra=lambda: {"norm": nn.LayerNorm(SIZE)}),
     "rotary": _apart(lambda m, q, k: (_rotary(q), _rotary(k))),
     "rotary_biases": _apart(lambda m, q, k: (_rotary(q), _rotary(k)), biases="q k v out"),
     "rotary_interleaved": _apart(lambda m, q, k: (_rotary_interleaved(q), _rotary_interleaved(k))),
@@ -250,5 +253,25 @@ CASES = {
                                              last=nn.Linear(20, 2)), ((5, 3),)),
     "class_token": Case(lambda: Written(lambda m, x: m.last(torch.cat([m.token.expand(x.shape[0], 1, 4), m.first(x)], 1)
                                                             .tanh()[:, 0:3].sum(1)), first=nn.Linear(3, 4),
-                                        token=nn.Parameter(torch.randn(1, 1, 4)), last=nn.Linear(4, 2)), ((5, 3),), 24 * 16),
+                                        token=nn.Parameter(torch.randn(1, 1, 4)), last=nn.Linear(4, 2)), ((5, 3),),
+                        fac(4) * 2**4),
 }  # fmt: skip
+
+_VALUES = fac(SIZE) ** HEADS * 2 ** (HEADS * SIZE)
+"""Renumberings and signs of the values of all heads, or of queries and keys together."""
+_ALL = fac(HEADS) * _VALUES**2
+_TORCH = fac(2) * (fac(3) * 2**3) ** 4
+
+_ORDERS = {
+    **dict.fromkeys(("apart", "apart_biases", "apart_bias_of_keys", "apart_bias_of_queries", "by_hand", "causal",
+                     "masked", "einsum", "sigmoid", "bias_table", "bias_for_all_heads", "bias_buffer", "heads_rolled",
+                     "heads_softmax", "fused_timm", "fused_heads_first", "fused_interleaved"), _ALL),
+    **dict.fromkeys(("relu_of_values", "relu_after"), fac(HEADS) * _VALUES * fac(SIZE) ** HEADS),
+    **dict.fromkeys(("torch", "torch_bias_kv", "torch_zero_attention", "torch_plain", "torch_cross"),
+                    _TORCH * fac(6) * 2**6),
+    "torch_weights": _TORCH,
+    "block": _ALL * fac(6) * 2**6,
+    "learned_query": (fac(8) * 2**8) ** 2 * fac(6) * 2**6,
+    "flattened_tokens": fac(4),
+}  # fmt: skip
+CASES = {name: replace(case, order=_ORDERS.get(name, case.order)) for name, case in CASES.items()}

@@ -1,4 +1,4 @@
-"""What a case of a derived group is: a small module, an example, and the order of the group where a person can count it."""
+"""What a case of a derived group is: a small module, an example, and the group's order where a person can count it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

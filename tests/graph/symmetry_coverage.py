@@ -2,16 +2,26 @@
 
 import sys
 
+import torch
+from torch import nn
+
 from peace.config import folder
+from peace.graph.group import SymmetryGroup
 
 _FOLDER = str(folder("experiments") / "symmetry_coverage")
 if _FOLDER not in sys.path:
     sys.path.insert(0, _FOLDER)
 
-import networks  # noqa: E402
-import preservation  # noqa: E402
-import randomisation  # noqa: E402
+import measure  # noqa: E402
+from networks import NETWORKS, SMALL, Network, from_timm  # noqa: E402
+from preservation import floating, relative_change  # noqa: E402
+from randomisation import randomised  # noqa: E402
 
-NETWORKS, SMALL, from_timm = networks.NETWORKS, networks.SMALL, networks.from_timm
-relative_change, floating = preservation.relative_change, preservation.floating
-randomised = randomisation.randomised
+__all__ = ["NETWORKS", "SMALL", "Network", "coverage_of", "floating", "from_timm", "measure", "randomised",
+           "relative_change"]  # fmt: skip
+
+
+def coverage_of(network: Network, module: nn.Module, group: SymmetryGroup) -> dict[str, float]:
+    """What the experiment's record says of a network's coverage."""
+    example = torch.zeros(1, *network.shape)
+    return measure.coverage(measure.Subject(network, module, example, group, torch.Generator().manual_seed(0)))

@@ -174,8 +174,8 @@ CASES = {
     "weight_of_cumsum": _case(lambda m, x: F.linear(m.first(x).relu(), m.last.weight.cumsum(1)), MLP, (3,)),
     "weight_normalised": _case(lambda m, x: F.linear(m.first(x).relu(), F.normalize(m.last.weight, dim=1)), MLP, (3,)),
     "weight_standardised": _case(
-        lambda m, x: m.last(F.linear(x, (m.first.weight - m.first.weight.mean(1, True)) / m.first.weight.std(1, keepdim=True)
-                                     , m.first.bias).relu()), MLP, (3,)),
+        lambda m, x: m.last(F.linear(x, (w := m.first.weight) - w.mean(1, True) / w.std(1, keepdim=True)).relu()), MLP,
+        (3,)),
     "weight_times_mask": _case(lambda m, x: F.linear(m.first(x).relu(), m.last.weight * m.mask),
                                lambda: {**MLP(), "mask": (torch.arange(10) % 3 > 0).float().view(2, 5)}, (3,)),
     "low_rank_addition": _case(lambda m, x: m.last((m.first(x) + x @ m.a @ m.b).relu()),

@@ -8,6 +8,7 @@ import math
 import pytest
 import symmetry_attention
 import symmetry_images
+import symmetry_oddities
 import symmetry_vectors
 import symmetry_wirings
 import torch
@@ -16,7 +17,7 @@ from symmetry_coverage import floating, randomised, relative_change
 
 from peace.graph.derive import derive
 
-FAMILIES = (symmetry_vectors, symmetry_wirings, symmetry_images, symmetry_attention)
+FAMILIES = (symmetry_vectors, symmetry_wirings, symmetry_images, symmetry_attention, symmetry_oddities)
 CASES = {
     f"{family.__name__.removeprefix('symmetry_')}-{name}": case
     for family in FAMILIES

@@ -41,8 +41,8 @@ def derive(module: nn.Module, *inputs: Any, **named: Any) -> SymmetryGroup:
     """
     ledger, names = run(module, inputs, named)
     nodes = orbits.solve(ledger)
-    found = {kind: scales.solve(ledger, kind) for kind in ("positive", "sign")}
     slots = Slots.of(ledger.leaves, nodes.of_entries)
+    found = {kind: _gaugeable(ledger, slots, kind) for kind in ("positive", "sign")}
     generals = _generals(ledger, slots, nodes, found)
     axes = _axes(ledger, slots, nodes, found, {axis.orbit for axis in generals})
     pinned, wiring = _pinned(ledger, nodes), wired(ledger, slots, nodes)
@@ -84,6 +84,19 @@ def run(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) ->
     finally:
         for part, training in modes:
             part.training = training
+
+
+def _gaugeable(ledger: Ledger, slots: Slots, kind: str) -> Scales:
+    """The scales of a kind, less those that no canonical form can fix one after the other.
+
+    Such are the scales of rows and of columns where both act on one parameter alone, as on W in |W|·x.
+    """
+    while True:
+        found = scales.solve(ledger, kind)
+        left = found.entangled(slots)
+        if not len(left):
+            return found
+        ledger.fix_scale(left, [kind])
 
 
 def _generals(ledger: Ledger, slots: Slots, nodes: Nodes, found: Mapping[str, Scales]) -> tuple[General, ...]:

@@ -19,9 +19,10 @@ def canonical_form(group: SymmetryGroup, tensors: Mapping[str, Tensor]) -> dict[
     """Returns the weights that every rescaled copy of a network maps to; its function does not change.
 
     Scales are fixed one after the other in the order of the forward pass, each by the parameters that it multiplies and
-    that no scale still open divides: what a positive scale multiplies gets norm 1, of what a sign multiplies the sum of
-    cubes becomes positive. Where all that a scale multiplies is zero, what it divides acts on zeros alone, is arbitrary
-    and becomes zero. Renumberings and the maps of general axes are left as they are.
+    that no scale still open multiplies or divides: what a positive scale multiplies gets norm 1, of what a sign
+    multiplies the sum of cubes becomes positive. Where that is zero, a scale waits for the others, which leave out what
+    it acts on. Where all that it multiplies is zero, what it divides acts on zeros alone, is arbitrary and becomes
+    zero. Renumberings and the maps of general axes are left as they are.
 
     Args:
         group: The symmetry group.
@@ -33,10 +34,6 @@ def canonical_form(group: SymmetryGroup, tensors: Mapping[str, Tensor]) -> dict[
         gauge.fix()
         result = gauge.applied()
     return result
-
-
-_Label = tuple[tuple[int, ...], slice]
-"""Shape and slots of a label."""
 
 
 class _Gauge:
@@ -52,19 +49,19 @@ class _Gauge:
         # The last one stands for what has scale 1.
         self.open = np.ones(self.scales.count + 1, dtype=bool)
         self.open[-1] = False
-        labels: dict[str, list[_Label]] = {}
-        for name, _, shape, slots in group.slots.parts():
-            labels.setdefault(name, []).append((shape, slots))
-        self.labels = {name: labels[name] for name in group.shapes if name in labels}
-        self.written = np.zeros_like(self.open)
-        self.written[self.variable[self.power > 0]] = True
+        self.waiting = np.zeros_like(self.open)
+        self.dead = np.zeros_like(self.open)
+        self.slots = group.slots
+        self.labels: dict[str, list[tuple[int, tuple[int, ...], slice]]] = {}
+        for label, (name, _, shape) in enumerate(group.slots.where):
+            own = slice(int(group.slots.starts[label]), int(group.slots.starts[label + 1]))
+            self.labels.setdefault(name, []).append((label, shape, own))
 
     def fix(self) -> None:
         """Chooses every scale, in the order of the parameters."""
         for power in (1, -1):
             tried = np.zeros_like(self.open)
             while (wanted := self._next(tried, power)) is not None:
-                tried |= wanted
                 total = np.zeros(len(self.values))
                 for name, label, slots in self._closed():
                     own = self.variable[slots]
@@ -73,9 +70,14 @@ class _Gauge:
                         np.add.at(total, own[chosen], self._statistic(name, label)[chosen])
                 self._choose(wanted, total, power)
                 self._follow()
+                tried |= wanted
+                if (wanted & ~self.open).any():
+                    # What waits may now be seen by more parameters.
+                    tried &= ~self.waiting
+            self._bury()
 
     def _next(self, tried: np.ndarray, power: int) -> np.ndarray | None:
-        """The open scales of the first parameter that can fix any; shape [variables + 1], bool."""
+        """The open scales of the first parameter that can fix any. Shape: [variables + 1] bool."""
         for _, _, slots in self._closed():
             own = self.variable[slots][self.power[slots] == power]
             own = own[self.open[own] & ~tried[own]]
@@ -86,16 +88,20 @@ class _Gauge:
         return None
 
     def _closed(self) -> Iterator[tuple[str, int, slice]]:
-        """Yields parameters along one of whose dimensions alone scales are open, with its label and slots."""
-        for name, labels in self.labels.items():
-            open_ = [place for place, (_, slots) in enumerate(labels) if self.open[self.variable[slots]].any()]
-            if len(open_) == 1:
-                yield name, open_[0], labels[open_[0]][1]
+        """Yields labels with open scales of parameters whose other labels have none but such as wait."""
+        where, starts = self.slots.tensor, self.slots.starts
+        if not len(where):
+            return
+        open_ = self.open[self.variable]
+        held = np.logical_or.reduceat(open_ & ~self.waiting[self.variable], starts[:-1])
+        alone = np.bincount(where, weights=held)[where] == held
+        for label in np.flatnonzero(alone & np.logical_or.reduceat(open_, starts[:-1])).tolist():
+            yield self.slots.where[label][0], label, slice(int(starts[label]), int(starts[label + 1]))
 
     def _scaled(self, name: str, leave: int | None = None) -> Tensor:
         """A parameter times the scales chosen so far, but for those of one label."""
         tensor = self.tensors[name]
-        for place, (shape, slots) in enumerate(self.labels.get(name, [])):
+        for place, shape, slots in self.labels.get(name, []):
             logs = self.values[self.variable[slots]] * self.power[slots]
             if place != leave and logs.any():
                 scale = np.exp(logs) if self.kind == "positive" else 1 - 2 * (np.rint(logs) % 2)
@@ -103,12 +109,19 @@ class _Gauge:
         return tensor
 
     def _statistic(self, name: str, label: int) -> np.ndarray:
-        """The sum of squares or of cubes of all numbers at each slot of a label. Shape: [slots]."""
-        shape, _ = self.labels[name][label]
+        """The sum of squares or cubes at each slot of a label, but for what waiting scales act on. Shape: [slots]."""
         tensor = self._scaled(name, label).double()
-        powered = tensor.square() if self.kind == "positive" else tensor.pow(3)
+        for place, shape, slots in self.labels[name]:
+            waiting = self.waiting[self.variable[slots]]
+            if place != label and waiting.any():
+                tensor = tensor * torch.from_numpy(~waiting).to(tensor).reshape(shape)
+        return self._summed(tensor.square() if self.kind == "positive" else tensor.pow(3), self.slots.where[label][2])
+
+    @staticmethod
+    def _summed(tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+        """A sum over all that a label of this shape does not extend along. Shape: [slots]."""
         dims = [dim for dim, size in enumerate(shape) if size == 1 and tensor.shape[dim] > 1]
-        return (powered.sum(dims, keepdim=True) if dims else powered).reshape(-1).numpy()
+        return (tensor.sum(dims, keepdim=True) if dims else tensor).reshape(-1).numpy()
 
     def _choose(self, wanted: np.ndarray, total: np.ndarray, power: int) -> None:
         chosen = wanted & (total != 0)
@@ -117,6 +130,23 @@ class _Gauge:
         else:
             self.values[chosen] = total[chosen] < 0
         self.open &= ~chosen
+        self.waiting = (self.waiting | wanted) & self.open
+
+    def _bury(self) -> None:
+        """Closes scales that multiply nothing but zeros; what products make may come from elsewhere."""
+        if not self.open.any():
+            return
+        alive = np.zeros_like(self.open)
+        alive[np.unique(self.products[0])] = True
+        written = np.zeros_like(self.open)
+        for name, labels in self.labels.items():
+            for _, shape, slots in labels:
+                own, up = self.variable[slots], self.power[slots] > 0
+                written[own[up]] = True
+                alive[own[up & (self._summed(self.tensors[name].double().abs(), shape) > 0)]] = True
+        self.dead |= self.open & written & ~alive
+        self.open &= ~self.dead
+        self.waiting &= ~self.dead
 
     def _follow(self) -> None:
         """Fixes scales that products determine from those that are fixed."""
@@ -136,14 +166,9 @@ class _Gauge:
     def applied(self) -> dict[str, Tensor]:
         """Returns the parameters with the chosen scales."""
         found = {name: self._scaled(name) for name in self.tensors}
-        if self.kind == "sign":
-            return found
-        # Still open: all that such a scale multiplies is zero, unless it is made by a product.
-        arbitrary = self.open & self.written
-        arbitrary[np.unique(self.products[0])] = False
         for name, labels in self.labels.items():
-            for shape, slots in labels:
-                gone = arbitrary[self.variable[slots]] & (self.power[slots] < 0)
+            for _, shape, slots in labels:
+                gone = self.dead[self.variable[slots]] & (self.power[slots] < 0)
                 if gone.any():
                     found[name] = found[name] * torch.from_numpy(~gone).to(found[name]).reshape(shape)
         return found

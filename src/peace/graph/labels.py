@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 Ids = np.ndarray
 """Entries of a label, int64: as many dimensions as the value; 1 along those that the label does not depend on."""
@@ -261,3 +263,9 @@ class Ledger:
         if source.size != flat.size or not np.array_equal(source.ravel(), np.arange(flat.size)):
             self.movements.append((flat, source.ravel()))
         return flat[source]
+
+
+def components(size: int, edges: np.ndarray) -> tuple[int, np.ndarray]:
+    """Returns the number of connected components of a graph and each node's. Shapes: [2, edges] -> [size]."""
+    graph = coo_matrix((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(size, size))
+    return connected_components(graph, directed=False)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peace.graph.labels import Ledger
-from peace.graph.scales import components
+from peace.graph.labels import Ledger, components
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
-from peace.graph.labels import Ledger
+from peace.graph.labels import Ledger, components
+from peace.graph.slots import Slots
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,25 @@ class Scales:
             needed[second] |= needed[target]
         return int(needed[self.free].sum())
 
+    def entangled(self, slots: Slots) -> np.ndarray:
+        """Returns entries whose scales no parameter fixes, even after all others that can be are fixed.
+
+        A parameter fixes the scales along one of its dimensions once those along the others are fixed; a product fixes
+        one of its three scales.
+        """
+        variable = self.variable[slots.entries]
+        products = self.variable[self.products]
+        open_ = np.append(np.ones(self.count, dtype=bool), False)
+        while True:
+            before = int(open_.sum())
+            held = np.logical_or.reduceat(open_[variable], slots.starts[:-1]) if len(variable) else variable
+            busy = np.bincount(slots.tensor, weights=held, minlength=len(slots.where) + 1)
+            open_[variable[(busy[slots.tensor] == 1)[slots.label]]] = False
+            lone = open_[products].sum(0) == 1
+            open_[products[:, lone]] = False
+            if int(open_.sum()) == before:
+                return slots.entries[open_[variable]]
+
     def of_entries(self, values: np.ndarray, entries: np.ndarray) -> np.ndarray:
         """Returns the entries' scales, as logarithms, 0 where they are 1."""
         # One more variable, of scale 1, for the entries that have none: -1 is its place.
@@ -83,8 +101,10 @@ def solve(ledger: Ledger, kind: str) -> Scales:
             (c, b, za, more_same), (c, a, zb, more_same), (a, b, zc, more_opposite)
         ):  # fmt: skip
             pairs.append(np.stack([first[where], second[where]]))
-        fresh_same = _different(np.concatenate(more_same, axis=1), variable, power, 1)
-        fresh_opposite = _different(np.concatenate(more_opposite, axis=1), variable, power, 1 if kind == "sign" else -1)
+        # A sign is its own inverse.
+        powers = power if kind == "positive" else np.zeros_like(power)
+        fresh_same = _different(np.concatenate(more_same, axis=1), variable, powers, 1)
+        fresh_opposite = _different(np.concatenate(more_opposite, axis=1), variable, powers, -1)
         # c = a·b with c and a the same variable leaves 1 for b.
         open_ = settled == 0
         for factor, twin in ((1, 2), (2, 1)):
@@ -130,29 +150,17 @@ def _classes(
     size: int, same: np.ndarray, opposite: np.ndarray, fixed: np.ndarray, kind: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Variable and power of each entry, and which scales are 1 once what is tied to a fixed one is fixed too."""
-    if kind == "sign":
-        # A sign is its own inverse.
-        edges = np.concatenate([same, opposite], axis=1)
-        count, label = components(size, edges)
-        variable, power = label, np.ones(size, dtype=np.int64)
-        closed = np.zeros(count, dtype=bool)
-    else:
-        first, second = opposite
-        crossed = (np.stack([first, second + size]), np.stack([first + size, second]))
-        edges = np.concatenate([same, same + size, *crossed], axis=1)
-        count, label = components(2 * size, edges)
-        plus, minus = label[:size], label[size:]
-        variable, power = np.minimum(plus, minus), np.where(plus <= minus, 1, -1)
-        closed = np.zeros(count, dtype=bool)
+    first, second = opposite
+    crossed = (np.stack([first, second + size]), np.stack([first + size, second]))
+    count, label = components(2 * size, np.concatenate([same, same + size, *crossed], axis=1))
+    plus, minus = label[:size], label[size:]
+    variable, power = np.minimum(plus, minus), np.where(plus <= minus, 1, -1)
+    closed = np.zeros(count, dtype=bool)
+    if kind == "positive":
+        # What is its own inverse is 1; a sign always is.
         closed[variable[plus == minus]] = True
     closed[variable[fixed]] = True
     return variable, power, closed[variable]
-
-
-def components(size: int, edges: np.ndarray) -> tuple[int, np.ndarray]:
-    """Returns the number of connected components of a graph and each node's. Shapes: [2, edges] -> [size]."""
-    graph = coo_matrix((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(size, size))
-    return connected_components(graph, directed=False)
 
 
 def _eliminate(v: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:

@@ -36,6 +36,12 @@ class Slots:
         return cls(where, starts, entries, nodes[entries])
 
     @cached_property
+    def tensor(self) -> np.ndarray:
+        """Number of the tensor that each label belongs to. Shape: [labels]."""
+        number = {name: place for place, name in enumerate(dict.fromkeys(name for name, _, _ in self.where))}
+        return np.array([number[name] for name, _, _ in self.where], dtype=np.int64)
+
+    @cached_property
     def label(self) -> np.ndarray:
         """Number of the label that each slot lies in."""
         return np.repeat(np.arange(len(self.where)), np.diff(self.starts))
