@@ -36,3 +36,12 @@ def test_messages_by_hand() -> None:
 def test_the_two_directions_are_adjoint() -> None:
     weight, gates, x, y = randn(3, 4, 5, 2), randn(2, 6), randn(3, 5, 6), randn(3, 4, 6)
     torch.testing.assert_close((to_outputs(weight, x, gates) * y).sum(), (x * to_inputs(weight, y, gates)).sum())
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_groups_are_a_dense_layer_with_zeros(taps: int) -> None:
+    weight, sources, targets, gates = randn(2, 6, 2, taps), randn(2, 4, 5), randn(2, 6, 5), randn(taps, 5)
+    dense = torch.zeros(2, 6, 4, taps, dtype=torch.float64)
+    dense[:, :3, :2], dense[:, 3:, 2:] = weight[:, :3], weight[:, 3:]
+    torch.testing.assert_close(to_outputs(weight, sources, gates, 2), to_outputs(dense, sources, gates))
+    torch.testing.assert_close(to_inputs(weight, targets, gates, 2), to_inputs(dense, targets, gates))

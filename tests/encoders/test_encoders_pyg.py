@@ -12,7 +12,9 @@ from torch_geometric.utils import scatter
 from peace.encoders.layer_gnn import LayerGNN
 from peace.encoders.network_gnn import NetworkGNN
 from peace.encoders.positions import grid_positions
+from peace.graph.assembly import from_group
 from peace.graph.build import from_architecture
+from peace.graph.derive import derive
 from peace.graph.pyg import to_pyg
 from peace.graph.stack import Stack
 from peace.graph.weight_graph import WeightGraph
@@ -29,8 +31,36 @@ NODES = {
 MODELS = 3
 
 
+class Wired(nn.Module):
+    """Grouped and depthwise convolutions, a normalisation, a concatenation, a stream that several layers write to.
+
+    No axis is given two biases, whose units differ and which `to_pyg` adds up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 6, 3, bias=False), nn.GroupNorm(1, 6)
+        self.depthwise = nn.Conv2d(6, 6, 3, groups=6, bias=False)
+        self.widen, self.narrow = nn.Conv2d(6, 8, 1, groups=2), nn.Conv2d(8, 6, 1, groups=2, bias=False)
+        self.head = nn.Linear(14, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.depthwise(self.norm(self.stem(x)).relu()).relu()
+        wide = self.widen(h).relu()
+        return self.head(torch.cat([wide, h + self.narrow(wide)], 1).mean((2, 3)))
+
+
 def networks(name: str) -> Stack:
-    draw, text = torch.Generator().manual_seed(0), json.dumps(NODES[name])
+    draw = torch.Generator().manual_seed(0)
+    if name == "wired":
+        group = derive(Wired(), torch.zeros(1, 2, 7, 7))
+        tensors = {
+            key: torch.randn(MODELS, *shape, generator=draw, dtype=torch.float64) for key, shape in group.shapes.items()
+        }
+        stack = Stack.of(from_group(group), tensors)
+        assert {layer.groups for layer in stack.graph.layers} == {1, 2, 6}
+        return stack
+    text = json.dumps(NODES[name])
     tensors = {
         key: torch.randn(MODELS, *p.shape, generator=draw, dtype=torch.float64)
         for key, p in build(text).named_parameters()
@@ -107,17 +137,25 @@ def network_reference(encoder: NetworkGNN, data: Data, graph: WeightGraph, model
     is_input, is_output = (
         torch.tensor([r == role for r in roles])[data.node_axis, None] for role in ("input", "output")
     )
+    # Sums of all that has reached a node; what it says is over the root of how many messages that were.
     ahead = torch.where(is_input, encoder.input_codes(positions), 0.0)
     back = torch.where(is_output, encoder.output_codes(positions), 0.0)
+    heard, answered = is_input.double(), is_output.double()
     for place in range(layers):
-        of = data.edge_layer == place
-        ahead = ahead + pass_on(ahead, edges[:, of], ahead_weight[of], ahead_gate[of])
+        of, there = data.edge_layer == place, data.node_axis[:, None] == outs[place]
+        ahead = ahead + pass_on(ahead / heard.clamp(min=1).sqrt(), edges[:, of], ahead_weight[of], ahead_gate[of])
+        heard = heard + there
     for place in reversed(range(layers)):
-        of = data.edge_layer == place
-        back = back + pass_on(back, back_edges[:, of], back_weight[of], back_gate[of])
+        of, there = data.edge_layer == place, data.node_axis[:, None] == ins[place]
+        back = back + pass_on(back / answered.clamp(min=1).sqrt(), back_edges[:, of], back_weight[of], back_gate[of])
+        answered = answered + there
+    ahead, back = ahead / heard.clamp(min=1).sqrt(), back / answered.clamp(min=1).sqrt()
 
     writer = torch.tensor(
-        [next((k for k, layer in enumerate(graph.layers) if layer.out_axis == a), 0) for a in range(axes)]
+        [
+            next((k for k, layer in enumerate(graph.layers) if layer.out_axis == a and layer.bias), 0)
+            for a in range(axes)
+        ]
     )
     unit_bias = data.node_bias[:, 0] * sizes[data.node_axis].sqrt() / norm[model * layers + writer[data.node_axis]]
     state = encoder.start(torch.cat([ahead, back], dim=1)) + unit_bias[:, None] * encoder.bias_direction
@@ -151,7 +189,7 @@ def made(name: str) -> nn.Module:
     return encoder
 
 
-@pytest.mark.parametrize("network", NODES)
+@pytest.mark.parametrize("network", [*NODES, "wired"])
 @pytest.mark.parametrize("name", ENCODERS)
 @torch.no_grad()
 def test_dense_tokens_are_those_of_messages_edge_by_edge(name: str, network: str) -> None:

@@ -58,25 +58,27 @@ def test_a_residual_block_shares_one_axis() -> None:
     _, graph = derived(residual(), (3, 6, 6))
     assert rows(graph) == [
         ("stem.weight", "conv", 3, 8, (3, 3), 1, None),
-        ("norm.weight", "norm", 1, 8, (3,), 1, "norm.bias"),
+        ("norm.running_var", "norm", 1, 8, (), 1, "norm.running_mean"),
+        ("norm.weight", "norm", 1, 8, (), 1, "norm.bias"),
         ("inner.weight", "conv", 8, 8, (3, 3), 1, "inner.bias"),
-        ("inner_norm.weight", "norm", 1, 8, (3,), 1, "inner_norm.bias"),
+        ("inner_norm.running_var", "norm", 1, 8, (), 1, "inner_norm.running_mean"),
+        ("inner_norm.weight", "norm", 1, 8, (), 1, "inner_norm.bias"),
         ("head.weight", "linear", 8, 5, (), 1, "head.bias"),
     ], "in the order of the forward pass, not of the state dict"
-    image, stream, one, scores = (graph.layers[k] for k in (0, 2, 1, 4))
+    image, stream, one, scores = (graph.layers[k] for k in (0, 3, 1, 6))
     assert stream.in_axis == stream.out_axis == image.out_axis == one.out_axis == scores.in_axis
     roles = [(axis.role, axis.size, axis.permutable, axis.scaling) for axis in graph.axes]
     assert roles == [("input", 3, False, "none"), ("hidden", 8, True, "none"), ("input", 1, False, "none"),
                      ("output", 5, False, "none")]  # fmt: skip
 
 
-def test_a_normalisation_holds_its_statistics_as_taps() -> None:
+def test_a_normalisation_is_its_statistics_then_its_weight_and_bias() -> None:
     group, graph = derived(residual(), (3, 6, 6))
     tensors = {name: torch.randn(shape, dtype=torch.float64) for name, shape in group.shapes.items()}
     stack = read(group, graph, tensors)
-    vectors = [tensors[f"norm.{name}"] for name in ("weight", "running_mean", "running_var")]
-    assert torch.equal(stack.weights[1], torch.stack(vectors, dim=1)[None, :, None])
-    assert torch.equal(stack.biases[1], tensors["norm.bias"][None])
+    for place, weight, bias in ((1, "running_var", "running_mean"), (2, "weight", "bias")):
+        assert torch.equal(stack.weights[place], tensors[f"norm.{weight}"][None, :, None, None])
+        assert torch.equal(stack.biases[place], tensors[f"norm.{bias}"][None])
 
 
 def linear_network() -> nn.Module:
@@ -217,16 +219,18 @@ def test_a_concatenation_is_read_from_each_axis_and_its_bias_added_once() -> Non
 
     group, graph = derived(Dense(), (3, 5, 5))
     assert rows(graph)[2:] == [
-        ("norm.weight", "norm", 1, 4, (3,), 1, "norm.bias"),
-        ("norm.weight", "norm", 1, 6, (3,), 1, "norm.bias"),
+        ("norm.running_var", "norm", 1, 4, (), 1, "norm.running_mean"),
+        ("norm.running_var", "norm", 1, 6, (), 1, "norm.running_mean"),
+        ("norm.weight", "norm", 1, 4, (), 1, "norm.bias"),
+        ("norm.weight", "norm", 1, 6, (), 1, "norm.bias"),
         ("third.weight", "conv", 4, 5, (3, 3), 1, "third.bias"),
         ("third.weight", "conv", 6, 5, (3, 3), 1, None),
         ("head.weight", "linear", 5, 2, (), 1, "head.bias"),
     ]
     tensors = {name: torch.randn(shape, dtype=torch.float64) for name, shape in group.shapes.items()}
     stack = read(group, graph, tensors)
-    assert torch.equal(stack.weights[5][0], tensors["third.weight"][:, 4:].flatten(2))
-    assert torch.equal(stack.biases[3][0], tensors["norm.bias"][4:])
+    assert torch.equal(stack.weights[7][0], tensors["third.weight"][:, 4:].flatten(2))
+    assert torch.equal(stack.biases[5][0], tensors["norm.bias"][4:])
 
 
 def test_a_skip_of_a_u_net_joins_its_two_ends() -> None:

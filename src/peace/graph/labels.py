@@ -92,7 +92,6 @@ class Use:
         read: Its own entries that were read over; where each group of a convolution reads a single channel, so that it
             has none, those of the channels.
         written: Its own entries that were written.
-        beside: Further vectors of a normalisation: running mean and variance.
         at: How many parameters had been asked for by then.
     """
 
@@ -101,7 +100,6 @@ class Use:
     bias: str | None
     read: Ids
     written: Ids
-    beside: tuple[str, ...] = ()
     at: int = 0
 
 
@@ -160,16 +158,13 @@ class Ledger:
         self.leaves[name], self.shapes[name] = labels, shape
         return Value(shape, tuple(labels.values()), leaf=name)
 
-    def used(
-        self, weight: Value, kind: str, bias: Value | None, read: Ids | None, written: Ids | None, *beside: Value | None
-    ) -> None:
+    def used(self, weight: Value, kind: str, bias: Value | None, read: Ids | None, written: Ids | None) -> None:
         """Remembers that a parameter acted as a weight; what is no parameter is passed over."""
         if weight.leaf is not None:
             none = np.zeros(0, dtype=np.int64)
             found = (none if ids is None else ids.ravel() for ids in (read, written))
-            others = tuple(value.leaf for value in beside if value is not None and value.leaf is not None)
             name = bias.leaf if bias is not None else None
-            self.uses.append(Use(weight.leaf, kind, name, *found, others, len(self.asked)))
+            self.uses.append(Use(weight.leaf, kind, name, *found, len(self.asked)))
 
     def per_group(self, weight: Value, groups: int) -> Ids | None:
         """Returns entries of a grouped convolution's input channels, each group's its own. Shape: [groups, n_in].

@@ -40,9 +40,8 @@ class Stack:
         models = len(tensors[graph.layers[0].weight])
         weights, biases = [], []
         for layer in graph.layers:
-            if layer.parts:
-                weights.append(torch.cat([_taken(tensors, part, models) for part in layer.parts], dim=3)
-                               if len(layer.parts) > 1 else _taken(tensors, layer.parts[0], models))  # fmt: skip
+            if layer.part:
+                weights.append(_taken(tensors, layer.part, models))
                 biases.append(_taken(tensors, layer.bias_part, models)[:, :, 0, 0] if layer.bias_part else None)
                 continue
             n_out, n_in = graph.axes[layer.out_axis].size, graph.axes[layer.in_axis].size
@@ -60,7 +59,7 @@ class Stack:
         """
         found = {}
         for layer, weight, bias in zip(self.graph.layers, self.weights, self.biases, strict=True):
-            if layer.parts:
+            if layer.part:
                 expected, do = "the graph of a sequential module", "keep the state dict itself"
                 raise InputError(
                     "layers of a derived graph are not whole tensors", where=layer.weight, expected=expected, do=do

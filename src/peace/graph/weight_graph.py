@@ -41,8 +41,8 @@ class Layer:
 
     Attributes:
         name: Path of its module.
-        kind: `linear` or `conv`; in graphs of derived groups also `embedding`, `norm` (weight, then running mean and
-            variance as taps, and bias), `table` and `vector`, which are read from an axis of one node.
+        kind: `linear` or `conv`; in graphs of derived groups also `embedding`, `table`, and what is read from an axis
+            of one node: `vector` and `norm` (running variance and mean as weight and bias, then weight and bias).
         out_axis: Place of the axis that it writes.
         in_axis: Place of the axis that it reads.
         taps: The grid of kernel positions. A linear layer after a flatten has one tap per position, so that its
@@ -51,8 +51,7 @@ class Layer:
         bias: Name of the bias, if there is one.
         groups: Number of groups that either axis falls into, in its order; each group of outputs reads the group of
             inputs in the same place alone.
-        parts: In graphs of derived groups, where the weight's numbers stand: its taps are theirs, one part after the
-            other. None where the tensors are the weight and bias themselves.
+        part: In graphs of derived groups, where in its tensor the weight's numbers stand.
         bias_part: Likewise for the bias.
     """
 
@@ -64,7 +63,7 @@ class Layer:
     weight: str
     bias: str | None
     groups: int = 1
-    parts: tuple[Part, ...] = ()
+    part: Part | None = None
     bias_part: Part | None = None
 
     @property
@@ -75,8 +74,7 @@ class Layer:
     @property
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that its numbers come from."""
-        weights = tuple(part.tensor for part in self.parts) or (self.weight,)
-        return weights if self.bias is None else (*weights, self.bias)
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
 
 @dataclass(frozen=True)

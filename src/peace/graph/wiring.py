@@ -25,7 +25,6 @@ class Act:
         out: The dimensions of what it writes; several only where more than two hold hidden nodes.
         into: The dimension of what it reads, or none.
         bias: The vector added to what it writes.
-        beside: Further vectors of a normalisation.
         channels: Nodes that the groups of a convolution read, one each, which its tensor has no dimension for.
     """
 
@@ -34,7 +33,6 @@ class Act:
     out: tuple[int, ...]
     into: tuple[int, ...]
     bias: str | None = None
-    beside: tuple[str, ...] = ()
     channels: np.ndarray | None = None
 
 
@@ -76,17 +74,15 @@ class _Acts:
         for use in self.ledger.uses:
             act = self._used(use)
             found.setdefault((act.tensor, act.kind == "norm", act.out, act.into), (use.at, act))
-        taken = {name for _, act in found.values() for name in (act.tensor, act.bias, *act.beside)}
+        taken = {name for _, act in found.values() for name in (act.tensor, act.bias)}
         rest = [self._other(name) for name in self.ledger.shapes if name not in taken]
         timed = [*found.values(), *((asked.get(act.tensor, len(asked) + 1), act) for act in rest)]
         return tuple(act for _, act in sorted(timed, key=lambda pair: pair[0]))
 
     def _used(self, use: Use) -> Act:
         if use.kind == "norm":
-            act = replace(self._other(use.weight), kind="norm", into=())
-            beside = tuple(name for name in use.beside if self._alike(name, use.weight))
             added = self._alike(use.bias, use.weight) and len(self.labels[use.weight]) < 2
-            return replace(act, beside=beside, bias=use.bias if added else None)
+            return replace(self._other(use.weight), kind="norm", into=(), bias=use.bias if added else None)
         kind = "conv" if use.kind == "grouped" else use.kind
         out, into = self._dim(use.weight, use.written), self._dim(use.weight, use.read)
         channels = None

@@ -90,10 +90,9 @@ def _vector(op: Operation, vector: Value | None, dim: int, ndim: int) -> Value |
     return reshaped(op, vector, shape)
 
 
-def _affine(op: Operation, value: Value, weight: Value | None, bias: Value | None, *beside: Value | None) -> Value:
-    vectors = [vector for vector in (weight, *beside) if vector is not None]
-    if vectors:
-        op.ledger.used(vectors[0], "norm", bias, None, None, *vectors[1:])
+def _affine(op: Operation, value: Value, weight: Value | None, bias: Value | None) -> Value:
+    if weight is not None:
+        op.ledger.used(weight, "norm", bias, None, None)
     value = value if weight is None else multiply(op, value, weight)
     return value if bias is None else add(op, value, bias)
 
@@ -118,9 +117,10 @@ def _batch_norm(
         if weight is None:
             for ids in x.labels:
                 op.ledger.fix_scale(ids, ["positive"])
+        op.ledger.used(var, "norm", mean, None, None)
         value = add(op, x, mean)
         value = replace(value, labels=_divided(op, value, var))
-    return [_affine(op, value, weight, bias, mean, var), Value((0,)), Value((0,))]
+    return [_affine(op, value, weight, bias), Value((0,)), Value((0,))]
 
 
 def _divided(op: Operation, value: Value, by: Value) -> tuple[Ids, ...]:

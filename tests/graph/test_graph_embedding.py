@@ -1,0 +1,120 @@
+"""End to end: encoders embed a network and what its whole group makes of it alike, and react to every tensor of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from symmetry_coverage import NETWORKS, SMALL, floating, randomised
+from test_graph_assembly import linear_network, residual
+from torch import Tensor, nn
+
+from peace.encoders.layer_gnn import LayerGNN
+from peace.encoders.network_gnn import NetworkGNN
+from peace.graph.assembly import from_group
+from peace.graph.derive import derive
+from peace.graph.group import SymmetryGroup
+from peace.graph.reading import Reading
+from peace.graph.weight_graph import WeightGraph
+
+ENCODERS = {"layer_gnn": LayerGNN, "network_gnn": NetworkGNN}
+HAND_MADE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "residual": (residual, (3, 6, 6)),
+    "grouped": (linear_network, (3, 1, 1)),
+}
+DRAW = 7
+
+
+class Embedded:
+    """A network, its group and its graph, and what an encoder makes of state dicts."""
+
+    def __init__(self, name: str, encoder: str, dtype: torch.dtype = torch.float32) -> None:
+        generator = torch.Generator().manual_seed(0)
+        if name in HAND_MADE:
+            build, shape = HAND_MADE[name]
+            self.module, example = build(), torch.zeros(2, *shape)
+        else:
+            self.module, example = NETWORKS[name].build(), NETWORKS[name].example(generator)
+        self.group: SymmetryGroup = derive(self.module, example)
+        self.graph: WeightGraph = from_group(self.group)
+        self.dtype = dtype
+        torch.manual_seed(0)
+        self.encoder = ENCODERS[encoder](hidden_dim=16).to(dtype)
+
+    def weights(self, seed: int) -> dict[str, Tensor]:
+        module = randomised(self.module, torch.Generator().manual_seed(seed), self.dtype)
+        return {name: tensor.clone() for name, tensor in floating(module).items()}
+
+    @torch.no_grad()
+    def __call__(self, tensors: dict[str, Tensor], reading: Reading | None = None) -> Tensor:
+        """The tokens of all layers as one vector, in double precision."""
+        stack = (reading or Reading()).of_models(self.group, self.graph, [tensors], self.dtype)
+        return self.encoder(stack).double().flatten()
+
+    def moved(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a random permutation, scaling and flip of signs makes of them."""
+        return self.group.sample(torch.Generator().manual_seed(DRAW), general=False).apply(tensors)
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    return ((one - other).norm() / one.norm()).item()
+
+
+def check_invariance(name: str, encoder: str) -> None:
+    network = Embedded(name, encoder)
+    own, other = network.weights(1), network.weights(2)
+    moved = network.moved(own)
+    assert network.group.moved(network.group.sample(torch.Generator().manual_seed(DRAW), general=False)) > 0.5
+    found = network(own)
+    assert F.cosine_similarity(found, network(moved), dim=0) > 1 - 1e-5
+    # A random initialisation may lie that close as well; the group's elements lie far closer.
+    apart = distance(found, network(other))
+    assert apart > 1e-3
+    assert distance(found, network(moved)) < 1e-2 * apart
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("name", [*HAND_MADE, *SMALL])
+def test_the_whole_group_leaves_the_embedding(name: str, encoder: str) -> None:
+    check_invariance(name, encoder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SMALL])
+def test_the_whole_group_leaves_the_embedding_of_a_large_network(name: str, encoder: str) -> None:
+    check_invariance(name, encoder)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("name", ["residual", "grouped", "lstm", "encoder_norm_last"])
+def test_permutations_leave_the_embedding_of_the_tensors_as_they_are(name: str, encoder: str) -> None:
+    network = Embedded(name, encoder, torch.float64)
+    own, plain = network.weights(1), Reading(canonical=False)
+    element = network.group.sample(torch.Generator().manual_seed(DRAW), general=False)
+    permuted = replace(element, scale=torch.ones_like(element.scale)).apply(own)
+    assert any(not torch.equal(permuted[key], own[key]) for key in own)
+    assert distance(network(own, plain), network(permuted, plain)) < 1e-10
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_embedding_moves_without_the_canonical_form_or_with_a_tensor_left_out(encoder: str) -> None:
+    network = Embedded("residual", encoder, torch.float64)
+    own = network.weights(1)
+    moved = network.moved(own)
+    assert distance(network(own), network(moved)) < 1e-10
+    assert distance(network(own, Reading(canonical=False)), network(moved, Reading(canonical=False))) > 1e-3
+    assert distance(network(own), network({**moved, "inner.weight": own["inner.weight"]})) > 1e-3
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("name", ["residual", "grouped", "lstm", "encoder_norm_first", "unet"])
+def test_every_tensor_is_seen(name: str, encoder: str) -> None:
+    network = Embedded(name, encoder, torch.float64)
+    own, other = network.weights(1), network.weights(2)
+    found = network(own)
+    for key, tensor in own.items():
+        # Rounding moves it by 1e-15. Deep biases are small once the scales of the layers before are carried on.
+        assert distance(found, network({**own, key: other[key]})) > 1e-6, key
+        assert not torch.equal(tensor, other[key])
