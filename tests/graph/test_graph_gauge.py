@@ -4,7 +4,7 @@ import pytest
 import torch
 from symmetry_cases import Case
 from symmetry_coverage import floating, randomised, relative_change
-from test_graph_group_cases import CASES
+from test_graph_group_cases import EACH
 from torch import Tensor, nn
 
 from peace.graph.derive import derive
@@ -25,7 +25,7 @@ def moves(group: SymmetryGroup, generator: torch.Generator) -> tuple[Element, El
     return dataclasses.replace(element, order=still), dataclasses.replace(element, scale=torch.ones_like(element.scale))
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("case", EACH)
 @pytest.mark.filterwarnings("ignore")
 def test_all_of_an_orbit_has_one_canonical_form_of_the_same_function(case: Case) -> None:
     generator = torch.Generator().manual_seed(1)

@@ -25,7 +25,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+EACH = [
+    pytest.param(case, id=name, marks=() if place % 3 == 0 else pytest.mark.slow)
+    for place, (name, case) in enumerate(CASES.items())
+]
+"""All cases, every third of which is quick enough together for the default tests."""
+
+
+@pytest.mark.parametrize("case", EACH)
 @pytest.mark.filterwarnings("ignore")
 def test_the_function_stays_and_the_order_is_the_counted_one(case: Case) -> None:
     generator = torch.Generator().manual_seed(0)
