@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from symmetry_cases import Case
 from symmetry_coverage import NETWORKS, SMALL, floating, randomised
 from test_graph_assembly import linear_network, residual
+from test_graph_group_cases import CASES
 from torch import Tensor, nn
 
 from peace.encoders.layer_gnn import LayerGNN
@@ -85,6 +87,35 @@ def test_the_whole_group_leaves_the_embedding(name: str, encoder: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SMALL])
 def test_the_whole_group_leaves_the_embedding_of_a_large_network(name: str, encoder: str) -> None:
     check_invariance(name, encoder)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_whole_group_leaves_the_embedding_of_a_small_module(case: Case) -> None:
+    generator = torch.Generator().manual_seed(0)
+    module = randomised(case.build(), generator)
+    group, own = derive(module, *case.inputs(generator)), floating(module)
+    graph = from_group(group)
+    elements = group.sample(generator, elements=2, general=False)
+    torch.manual_seed(0)
+    for encoder in (LayerGNN(hidden_dim=8).double(), NetworkGNN(hidden_dim=8).double()):
+        models = [own, elements[0].apply(own), elements[1].apply(own)]
+        with torch.no_grad():
+            tokens = encoder(Reading().of_models(group, graph, models, torch.float64))
+        assert (tokens - tokens[:1]).norm() < 1e-6 * tokens.norm()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_models_in_a_batch_are_embedded_as_alone(encoder: str) -> None:
+    network = Embedded("encoder_norm_first", encoder, torch.float64)
+    models = [network.weights(seed) for seed in (1, 2, 3)]
+    stack = Reading().of_models(network.group, network.graph, models, torch.float64)
+    assert len(stack) == 3
+    with torch.no_grad():
+        together = network.encoder(stack).flatten(1)
+    for row, tensors in zip(together, models, strict=True):
+        assert distance(network(tensors), row) < 1e-12
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
