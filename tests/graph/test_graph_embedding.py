@@ -140,7 +140,7 @@ def test_the_embedding_moves_without_the_canonical_form_or_with_a_tensor_left_ou
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("name", ["residual", "grouped", "lstm", "encoder_norm_first", "unet"])
+@pytest.mark.parametrize("name", ["residual", "grouped", "lstm", "encoder_norm_first"])
 def test_every_tensor_is_seen(name: str, encoder: str) -> None:
     network = Embedded(name, encoder, torch.float64)
     own, other = network.weights(1), network.weights(2)
