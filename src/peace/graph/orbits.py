@@ -65,9 +65,13 @@ def solve(ledger: Ledger) -> Nodes:
     Two nodes may be exchanged when every operation treats them alike: they stand in the same labels, equally often and
     moved in the same way, belong to the same blocks, and hold blocks of the same kinds.
     """
-    edges = [np.stack(pair) for pair in ledger.same_node]
-    count, node = components(ledger.size, np.concatenate(edges, axis=1) if edges else np.zeros((2, 0), dtype=np.int64))
-    node = node.astype(np.int64)
+    edges = [np.stack(pair) for pair in ledger.same_node] or [np.zeros((2, 0), dtype=np.int64)]
+    while True:
+        count, node = components(ledger.size, np.concatenate(edges, axis=1))
+        twins = _twins(ledger, node)
+        if not twins.shape[1]:
+            break
+        edges.append(twins)
     pinned = np.zeros(count, dtype=bool)
     for pin in ledger.pins:
         pinned[node[pin.entries]] = True
@@ -145,6 +149,21 @@ def _parents(ledger: Ledger, node: np.ndarray) -> dict[int, set[int]]:
         for child, block in pairs[pairs[:, 0] != pairs[:, 1]].tolist():
             parents[child].add(block)
     return parents
+
+
+def _twins(ledger: Ledger, node: np.ndarray) -> np.ndarray:
+    """Entries of blocks in which operations see the same nodes, so that they move together. Shape: [2, pairs]."""
+    first: dict[frozenset[int], int] = {}
+    pairs = []
+    for children, blocks in ledger.children:
+        held: dict[int, set[int]] = defaultdict(set)
+        for child, block in zip(node[children].tolist(), blocks.tolist(), strict=True):
+            held[block].add(child)
+        for block, nodes in held.items():
+            twin = first.setdefault(frozenset(nodes), block)
+            if node[twin] != node[block]:
+                pairs.append((twin, block))
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
 def _tree(parents: dict[int, set[int]], pinned: np.ndarray) -> tuple[dict[int, tuple[int, ...]], dict[int, int]]:

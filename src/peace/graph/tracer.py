@@ -40,7 +40,10 @@ def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any
     for tensor in pytree.tree_leaves((inputs, named)):
         if isinstance(tensor, Tensor):
             tracer.put(tensor, Value(tuple(tensor.shape)))
-    constants = {name: buffer.to("meta") for name, buffer in module.named_buffers() if name not in tensors}
+    constants = {name: buffer for name, buffer in module.named_buffers() if name not in tensors}
+    for name, buffer in constants.items():
+        constants[name] = buffer.to("meta")
+        tracer.put(constants[name], _constant(buffer))
     with torch.no_grad(), tracer.watching(module), tracer:
         result = torch.func.functional_call(module, {**tensors, **constants}, tuple(inputs), dict(named))
     for tensor in pytree.tree_leaves(_plain(result)):
@@ -60,6 +63,15 @@ def _plain(result: Any) -> Any:
     if hasattr(result, "__dataclass_fields__"):
         return [_plain(getattr(result, name)) for name in result.__dataclass_fields__]
     return result
+
+
+def _constant(tensor: Tensor) -> Value:
+    """A tensor that is neither parameter nor input, by its numbers where it has any."""
+    if tensor.is_meta or tensor.numel() == 0:
+        return Value(tuple(tensor.shape), constant="varying")
+    first = tensor.flatten()[0]
+    kind = "varying" if not bool((tensor == first).all()) else "zero" if not bool(first) else "uniform"
+    return Value(tuple(tensor.shape), constant=kind)
 
 
 class RuleError(Exception):
@@ -116,7 +128,7 @@ class _Tracer(TorchDispatchMode):
             return tensor
         if id(tensor) not in self.twins:
             twin = tensor.to("meta")
-            self.put(twin, self.get(tensor))
+            self.put(twin, _constant(tensor))
             self.twins[id(tensor)] = (tensor, twin)
         return self.twins[id(tensor)][1]
 
