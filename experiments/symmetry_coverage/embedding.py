@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
-from peace.graph.assembly import from_group
 from torch import Tensor, nn
 
 from peace.encoders.layer_gnn import LayerGNN
 from peace.encoders.network_gnn import NetworkGNN
+from peace.graph.assembly import from_group
+from peace.graph.canonical import frobenius_normalised
 from peace.graph.element import Element
 from peace.graph.group import SymmetryGroup
 from peace.graph.reading import Reading
@@ -15,8 +16,8 @@ from peace.graph.reading import Reading
 HIDDEN = 32
 """States' size of the encoders."""
 
-READINGS = {"layer_gnn": Reading(normalise="frobenius"), "network_gnn": Reading()}
-"""The encoders and how each reads weights, as in their configs; the canonical form is taken by both."""
+NORMALISED = ("layer_gnn",)
+"""Encoders that read Frobenius-normalised weights, as in their configs; the canonical form is taken for both."""
 
 
 def encoders(seed: int) -> dict[str, nn.Module]:
@@ -27,15 +28,20 @@ def encoders(seed: int) -> dict[str, nn.Module]:
 
 
 def embedded(
-    encoder: nn.Module, reading: Reading, group: SymmetryGroup, models: Iterable[Mapping[str, Tensor]]
-) -> Tensor:
-    """Returns the mean tokens of models of one group, in single precision. Shape: [models, D].
+    encoders: Mapping[str, nn.Module], group: SymmetryGroup, models: Iterable[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Returns the mean tokens of models of one group by encoder, in single precision. Shape of each: [models, D].
 
     Models are encoded one after the other, so that no more than one of them is in memory.
     """
     graph = from_group(group)
+    found: dict[str, list[Tensor]] = {name: [] for name in encoders}
     with torch.no_grad():
-        return torch.cat([encoder(reading.of_models(group, graph, [tensors])).mean(1) for tensors in models])
+        for tensors in models:
+            stack = Reading().of_models(group, graph, [tensors])
+            for name, encoder in encoders.items():
+                found[name].append(encoder(frobenius_normalised(stack) if name in NORMALISED else stack).mean(1))
+    return {name: torch.cat(tokens) for name, tokens in found.items()}
 
 
 def moved(tensors: Mapping[str, Tensor], elements: Iterable[Element]) -> Iterator[Mapping[str, Tensor]]:
@@ -68,15 +74,16 @@ def distances(
         `gap_of_initialisations`, 1 - the cosine of those of θ and of another initialisation; and where there are heads,
         `map_distance`, the mean distance under elements with maps in units of that of the two initialisations.
     """
+    made = encoders(seed)
+    start = embedded(made, group, [own, other])
+    drawn = (group.sample(generator, general=False) for _ in range(elements))
+    after = embedded(made, group, moved(own, drawn))
     found = {}
-    for name, encoder in encoders(seed).items():
-        z, apart = embedded(encoder, READINGS[name], group, [own, other])
-        drawn = [group.sample(generator, general=False) for _ in range(elements)]
-        found[f"{name}_gap"] = gap(z, embedded(encoder, READINGS[name], group, moved(own, drawn)))
+    for name, (z, apart) in start.items():
+        found[f"{name}_gap"] = gap(z, after[name])
         found[f"{name}_gap_of_initialisations"] = gap(z, apart[None])
-        if group.generals:
-            mapped = embedded(
-                encoder, READINGS[name], group, moved(own, (group.sample(generator) for _ in range(elements)))
-            )
-            found[f"{name}_map_distance"] = float((mapped - z).norm(dim=1).mean() / (apart - z).norm())
+    if group.generals:
+        mapped = embedded(made, group, moved(own, (group.sample(generator) for _ in range(elements))))
+        for name, (z, apart) in start.items():
+            found[f"{name}_map_distance"] = float((mapped[name] - z).norm(dim=1).mean() / (apart - z).norm())
     return found
