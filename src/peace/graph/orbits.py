@@ -1,6 +1,6 @@
 """Solves for the nodes: which may be renumbered, among each other or as blocks of nodes that move as a whole."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,8 +137,10 @@ def _signatures(ledger: Ledger, node: np.ndarray, count: int) -> np.ndarray:
         note(node[entries], marks)
     for children, blocks in ledger.children:
         nodes = node[children]
-        pairs = nodes * (node.max() + 1) + node[blocks]
-        note(nodes, ranks(nodes), ranks(pairs))
+        pairs = nodes * ledger.size + blocks
+        # Blocks that share a node stay where they are, and so must each of its places in them.
+        several = np.bincount(np.unique(pairs) // ledger.size, minlength=count)[nodes] > 1
+        note(nodes, ranks(nodes), np.where(several, blocks, ledger.size))
     return signature
 
 
@@ -159,8 +161,11 @@ def _twins(ledger: Ledger, node: np.ndarray) -> np.ndarray:
         held: dict[int, set[int]] = defaultdict(set)
         for child, block in zip(node[children].tolist(), blocks.tolist(), strict=True):
             held[block].add(child)
-        for block, nodes in held.items():
-            twin = first.setdefault(frozenset(nodes), block)
+        rows = {block: frozenset(nodes) for block, nodes in held.items()}
+        often = Counter(rows.values())
+        for block, nodes in rows.items():
+            # Of several blocks with the same nodes in one operation none is the twin.
+            twin = first.setdefault(nodes, block) if often[nodes] == 1 else block
             if node[twin] != node[block]:
                 pairs.append((twin, block))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
