@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -17,7 +16,8 @@ from peace.graph.group import General, GroupAxis, Pinned, Role, Scaling, Slots, 
 from peace.graph.labels import Ledger, support
 from peace.graph.orbits import Nodes
 from peace.graph.scales import Scales
-from peace.graph.tracer import RuleError, trace
+from peace.graph.shadow import Shadow
+from peace.graph.tracer import trace
 from peace.graph.wiring import wired
 
 _REASONS = ("input", "output", "position", "kernel")
@@ -55,22 +55,14 @@ def run(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) ->
     Raises:
         InputError: The module cannot be run on such inputs without numbers.
     """
-    known: dict[int, str] = {}
-    tensors, names = {}, {}
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point():
-            names[name] = known.setdefault(id(tensor), name)
-            if names[name] == name:
-                tensors[name] = torch.empty_like(tensor, device="meta")
+    if not isinstance(module, nn.Module):
+        raise InputError("not a module", got=type(module).__name__, expected="a torch.nn.Module")
     inputs, named = pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (inputs, dict(named)))
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return trace(module, tensors, inputs, named), names
-    except RuleError:
-        raise
+            shadow = Shadow.of(module)
+            return trace(shadow, inputs, named), shadow.names
     # Whatever a stranger's module may raise.
     except Exception as error:
         shapes = [tuple(tensor.shape) for tensor in pytree.tree_leaves((inputs, named)) if isinstance(tensor, Tensor)]
@@ -81,9 +73,6 @@ def run(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) ->
             got=f"input of shape {', '.join(map(str, shapes))}",
             expected="an input that the module takes, and no step that depends on values",
         ) from error
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _gaugeable(ledger: Ledger, slots: Slots, kind: str) -> Scales:

@@ -52,7 +52,7 @@ class Element:
         batch = self.order.shape[0] if self.order.ndim == 2 else None
         found = {name: tensor for name, tensor in tensors.items() if name not in self.group.names}
         stacked = self.group.checked(tensors, batch)
-        order, scale = self.order.reshape(-1, self.order.shape[-1]), self.scale.reshape(-1, self.scale.shape[-1])
+        order, scale = torch.atleast_2d(self.order), torch.atleast_2d(self.scale)
         for name, dim, shape, slots in self.group.slots.parts():
             index = (order[:, slots] - slots.start).reshape(-1, *shape)
             stacked[name] = _taken(stacked[name], dim, index)
@@ -122,7 +122,7 @@ def _mapped(stacked: dict[str, Tensor], where: Slots, slots: np.ndarray, maps: T
     name, dim, _ = where.where[label]
     places = torch.from_numpy(slots - where.starts[label])
     tensor = stacked[name].movedim(dim + 1, 1).clone()
-    part = tensor[:, places.flatten()].to(torch.promote_types(tensor.dtype, torch.float32))
+    part = tensor[:, places.flatten()].to(_wide(tensor))
     result = maps.to(part) @ part.reshape(len(tensor), *places.shape[:2], -1)
     tensor[:, places.flatten()] = result.reshape(part.shape).to(tensor.dtype)
     stacked[name] = tensor.movedim(1, dim + 1)
@@ -152,5 +152,10 @@ def _taken(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
 def _scaled(tensor: Tensor, scale: Tensor) -> Tensor:
     if (scale == 1).all():
         return tensor
-    wide = torch.promote_types(tensor.dtype, torch.float32)
+    wide = _wide(tensor)
     return (tensor.to(wide) * scale.to(tensor.device, wide)).to(tensor.dtype)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """The type to multiply in; small ones do not mix with others."""
+    return tensor.dtype if tensor.dtype == torch.float64 else torch.float32

@@ -125,7 +125,7 @@ class _Gauge:
     def _summed(tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
         """A sum over all that a label of this shape does not extend along. Shape: [slots]."""
         dims = [dim for dim, size in enumerate(shape) if size == 1 and tensor.shape[dim] > 1]
-        return (tensor.sum(dims, keepdim=True) if dims else tensor).reshape(-1).numpy()
+        return (tensor.sum(dims, keepdim=True) if dims else tensor).reshape(-1).cpu().numpy()
 
     def _choose(self, wanted: np.ndarray, total: np.ndarray, power: int) -> None:
         chosen = wanted & (total != 0)

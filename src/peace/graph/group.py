@@ -181,7 +181,7 @@ class SymmetryGroup:
         for name, _, shape, slots in self.slots.parts():
             touched[name] = touched[name] | moved[slots].reshape(shape)
         shares = [(np.prod(self.shapes[name]), mask.double().mean().item()) for name, mask in touched.items()]
-        return float(sum(size * share for size, share in shares) / sum(size for size, _ in shares))
+        return float(sum(size * share for size, share in shares) / max(1, sum(size for size, _ in shares)))
 
     def canonical_form(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns the representative of a state dict under the scaling group; see `peace.graph.gauge`.
@@ -202,16 +202,21 @@ class SymmetryGroup:
         if missing:
             got, expected = f"{len(tensors)} tensors", f"all {len(self.names)} of the module"
             raise InputError("a tensor is missing", where=missing[0], got=got, expected=expected)
-        found = {}
+        strange = [name for name, tensor in tensors.items() if name not in self.names and tensor.is_floating_point()]
+        if strange:
+            raise InputError("an unexpected tensor", where=strange[0], got=tuple(tensors[strange[0]].shape),
+                             expected=f"the {len(self.names)} tensors of the module and no others")  # fmt: skip
+        found: dict[str, Tensor] = {}
         for name, known in self.names.items():
-            tensor, shape = tensors[name], self.shapes[known]
+            tensor, shape = tensors[name].detach(), self.shapes[known]
             if tuple(tensor.shape) == shape:
                 tensor = tensor.expand(batch or 1, *shape)
             elif batch is None or tuple(tensor.shape) != (batch, *shape):
                 raise InputError(
                     "a tensor does not fit the module", where=name, got=tuple(tensor.shape), expected=shape
                 )
-            found.setdefault(known, tensor)
+            if not torch.equal(found.setdefault(known, tensor), tensor):
+                raise InputError("two names of one tensor hold different numbers", where=f"{known} and {name}")
         return found
 
 

@@ -123,6 +123,8 @@ class Ledger:
         gated: Entries multiplied place by place with something that varies, which no linear map of nodes survives.
         uses: Parameters that acted as weights.
         asked: How often each parameter was an operation's argument, in the order in which they were first.
+        regrouped: Parameters with entries of each group's own, and those that they stand for.
+        operation: Name of the operation that is running.
         module: Path of the module that is running.
     """
 
@@ -141,6 +143,8 @@ class Ledger:
     gated: list[Ids] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
+    regrouped: dict[str, tuple[Ids, Ids]] = field(default_factory=dict)
+    operation: str = ""
     module: str = ""
 
     def fresh(self, shape: tuple[int, ...]) -> Ids:
@@ -166,6 +170,13 @@ class Ledger:
             name = bias.leaf if bias is not None else None
             self.uses.append(Use(weight.leaf, kind, name, *found, len(self.asked)))
 
+    def ask(self, leaf: str) -> None:
+        """Counts an operation that has a parameter for an argument."""
+        self.asked[leaf] += 1
+        if leaf in self.regrouped:
+            # Whatever asks now sees the entries that all groups share.
+            self.tie(*self.regrouped.pop(leaf))
+
     def per_group(self, weight: Value, groups: int) -> Ids | None:
         """Returns entries of a grouped convolution's input channels, each group's its own. Shape: [groups, n_in].
 
@@ -177,6 +188,9 @@ class Ledger:
         n_out, n_in = weight.shape[:2]
         own = self.fresh((groups, n_in))
         rows = np.repeat(own, n_out // groups, axis=0)
+        shared = weight.along(1)
+        if shared is not None:
+            self.regrouped[weight.leaf] = (own, shared.reshape(1, n_in))
         self.leaves[weight.leaf][1] = rows.reshape(n_out, n_in, *[1] * (len(weight.shape) - 2))
         return own
 

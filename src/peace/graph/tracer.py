@@ -1,68 +1,74 @@
 """Runs a module once on tensors without memory and lets every operation say what it demands of the entries."""
 
 import contextlib
-import itertools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from peace.graph.labels import Ledger, Value
+from peace.graph.labels import Ids, Ledger, Value
 from peace.graph.rules import RULES, Operation, contraction, creation, movement, origin, pointwise, reduction
+from peace.graph.shadow import Shadow, overlap
 
 __all__ = ["contraction", "creation", "movement", "pointwise", "reduction", "trace"]
 
 _PARTIAL = ("select", "unbind")
 
 
-def trace(module: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Any], named: Mapping[str, Any]) -> Ledger:
+def trace(shadow: Shadow, inputs: Sequence[Any], named: Mapping[str, Any]) -> Ledger:
     """Returns what a run of a module demands of the entries of its parameters.
 
     Args:
-        module: It is run in its present mode and comes back as it was.
-        tensors: Its parameters and persistent floating-point buffers, by name, on the meta device.
+        shadow: The module.
         inputs: Positional arguments of the run, on the meta device.
         named: Keyword arguments.
 
     Raises:
         Whatever the module raises when it is run on such inputs.
     """
-    tracer = _Tracer()
-    for name, tensor in tensors.items():
-        tracer.put(tensor, tracer.ledger.leaf(name, tuple(tensor.shape)))
+    tracer = _Tracer(shadow)
+    ledger = tracer.ledger
     for tensor in pytree.tree_leaves((inputs, named)):
         if isinstance(tensor, Tensor):
             tracer.put(tensor, Value(tuple(tensor.shape)))
-    constants = {name: buffer for name, buffer in module.named_buffers() if name not in tensors}
-    for name, buffer in constants.items():
-        constants[name] = buffer.to("meta")
-        tracer.put(constants[name], _constant(buffer))
-    with torch.no_grad(), tracer.watching(module), tracer:
-        result = torch.func.functional_call(module, {**tensors, **constants}, tuple(inputs), dict(named))
-    for tensor in pytree.tree_leaves(_plain(result)):
-        if isinstance(tensor, Tensor):
-            value = tracer.get(tracer.twin(tensor))
-            for ids in itertools.chain(value.labels, *(part.labels for part in value.parts)):
-                tracer.ledger.pin(ids, "output")
-    for ids in list(tracer.ledger.unused()):
-        tracer.ledger.pin(ids, "position")
-    return tracer.ledger
+    with torch.no_grad(), tracer.watching(shadow.module), tracer:
+        result = shadow.module(*inputs, **named)
+    for tensor in _tensors(result, set()):
+        value = tracer.get(tracer.twin(tensor))
+        for ids in _labels(value):
+            ledger.pin(ids, "output")
+    for name in shadow.entwined:
+        for ids in ledger.leaves[name].values():
+            ledger.pin(ids, "memory shared with another tensor")
+    for ids in list(ledger.unused()):
+        ledger.pin(ids, "position")
+    return ledger
 
 
-def _plain(result: Any) -> Any:
-    """Outputs as containers that pytree knows: some libraries return mappings or records of their own."""
-    if isinstance(result, Mapping):
-        return [_plain(value) for value in result.values()]
-    if hasattr(result, "__dataclass_fields__"):
-        return [_plain(getattr(result, name)) for name in result.__dataclass_fields__]
-    return result
+def _labels(value: Value) -> list[Ids]:
+    return [*value.labels, *(ids for part in value.parts for ids in part.labels)]
+
+
+def _tensors(result: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that an output holds, however deep."""
+    if isinstance(result, Tensor):
+        yield result
+    elif id(result) not in seen and not isinstance(result, (str, bytes, int, float, complex, type(None))):
+        seen.add(id(result))
+        if isinstance(result, Mapping):
+            inside: Iterable[Any] = result.values()
+        elif isinstance(result, (list, tuple, set, frozenset)):
+            inside = result
+        else:
+            inside = vars(result).values() if hasattr(result, "__dict__") else ()
+        for part in inside:
+            yield from _tensors(part, seen)
 
 
 def _constant(tensor: Tensor) -> Value:
@@ -74,19 +80,21 @@ def _constant(tensor: Tensor) -> Value:
     return Value(tuple(tensor.shape), constant=kind)
 
 
-class RuleError(Exception):
-    """A rule of ours failed: a fault of this package, not of the module that is run."""
-
-
 class _Tracer(TorchDispatchMode):
     """Keeps a value for each tensor of a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, shadow: Shadow) -> None:
         super().__init__()
         self.ledger = Ledger()
-        self.paused = False
+        self.unwatched: list[tuple[list[Tensor], list[Tensor]]] | None = None
         self.sharing: dict[int, list[weakref.ref]] = {}
-        self.twins: dict[int, tuple[Tensor, Tensor]] = {}
+        self.twins = dict(shadow.twins)
+        self.homes = {tensor.untyped_storage()._cdata for tensor, _ in shadow.twins.values()}
+        for name, tensor in shadow.tensors.items():
+            self.put(tensor, self.ledger.leaf(name, tuple(tensor.shape)))
+        for tensor, twin in shadow.twins.values():
+            if not hasattr(twin, "_peace_value"):
+                self.put(twin, _constant(tensor))
 
     def put(self, tensor: Tensor, value: Value) -> None:
         """Remembers the value of a tensor."""
@@ -95,20 +103,33 @@ class _Tracer(TorchDispatchMode):
         tensor._peace_value, tensor._peace_stale = value, None
 
     def get(self, tensor: Tensor) -> Value:
-        """Returns the value of a tensor; one that was never seen is a constant."""
+        """Returns the value of a tensor; one that was never seen is a constant, unless it is another's memory."""
         value = getattr(tensor, "_peace_value", None)
         if value is None:
-            return Value(tuple(tensor.shape), constant="varying")
+            near = [other for other in self._sharing(tensor) if overlap(tensor, other)]
+            if not near:
+                return Value(tuple(tensor.shape), constant="varying")
+            return self._lost(tensor, [self.get(other) for other in near])
         if tensor._peace_stale is not None:
-            # Part of its memory was written through another tensor: nothing can be said of the whole.
-            written = tensor._peace_stale
-            if value.constant and written.constant:
+            if value.constant and tensor._peace_stale.constant:
                 return Value(value.shape, constant="varying")
-            for ids in (*value.labels, *written.labels):
-                self.ledger.pin(ids, "an in-place operation on a view")
-            value = Value(value.shape, origin="an in-place operation on a view")
-            self.put(tensor, value)
+            # Part of its memory was written through another tensor: nothing can be said of the whole.
+            return self._lost(tensor, [value, tensor._peace_stale])
         return value
+
+    def _lost(self, tensor: Tensor, values: Sequence[Value]) -> Value:
+        """The value of a tensor of which nothing can be said but that these are in it."""
+        why = "an in-place operation on a view"
+        for value in values:
+            for ids in _labels(value):
+                self.ledger.pin(ids, why)
+        self.put(tensor, Value(tuple(tensor.shape), origin=why))
+        return tensor._peace_value
+
+    def _sharing(self, tensor: Tensor) -> list[Tensor]:
+        """The other tensors over the same memory that are still there."""
+        found = (reference() for reference in self.sharing.get(tensor.untyped_storage()._cdata, []))
+        return [other for other in found if other is not None and other is not tensor]
 
     def whole(self, tensor: Tensor) -> Value:
         """Returns the value of a tensor with all parts tied."""
@@ -124,19 +145,24 @@ class _Tracer(TorchDispatchMode):
         A module makes such tensors without a word on the device, or keeps them outside its buffers. A number may stay
         where it is.
         """
+        if id(tensor) in self.twins:
+            return self.twins[id(tensor)][1]
         if tensor.is_meta or tensor.ndim == 0:
             return tensor
-        if id(tensor) not in self.twins:
-            twin = tensor.to("meta")
-            self.put(twin, _constant(tensor))
-            self.twins[id(tensor)] = (tensor, twin)
-        return self.twins[id(tensor)][1]
+        twin = tensor.to("meta")
+        self.put(twin, _constant(tensor))
+        if tensor.untyped_storage()._cdata in self.homes:
+            # A view of a parameter that was made before the run.
+            self._lost(twin, [Value((), tuple(labels.values())) for labels in self.ledger.leaves.values()])
+        self.twins[id(tensor)] = (tensor, twin)
+        return twin
 
     def __torch_dispatch__(
         self, function: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Runs one operation, then its rule."""
-        if self.paused:
+        if self.unwatched is not None:
+            self.unwatched.append((_leaves((args, kwargs)), _written(function, args, kwargs or {})[0]))
             return function(*args, **(kwargs or {}))
         args, kwargs = pytree.tree_map_only(Tensor, self.twin, (tuple(args), dict(kwargs or {})))
         result = function(*args, **kwargs)
@@ -154,23 +180,31 @@ class _Tracer(TorchDispatchMode):
         given, named = pytree.tree_map_only(Tensor, get, (args, kwargs))
         values = [value for value in pytree.tree_leaves((given, named)) if isinstance(value, Value)]
         for leaf in dict.fromkeys(value.leaf for value in values if value.leaf):
-            self.ledger.asked[leaf] += 1
+            self.ledger.ask(leaf)
+        self.ledger.operation = str(function)
         # What returns nothing has changed what it was given, and no rule is written for such.
         changed = outputs or written
         operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in changed))
         try:
-            known = outputs and self._values(function, operation, values, given, named)
-            found = known or self.opaque(operation.name, values, operation.shapes)
-        except Exception as error:
-            raise RuleError(f"the rule of {operation.name} failed in {self.ledger.module or 'the module'}") from error
+            found = outputs and self._values(function, operation, values, given, named)
+        # A rule that fails on what it did not foresee has not understood it, and the report says so.
+        except Exception:
+            found = None
+        if not found or len(found) < len(changed):
+            found = self.opaque(operation.name, values, operation.shapes)
         for tensor, value in zip(changed, found, strict=False):
             self.put(tensor, value)
+            if not tensor.is_floating_point() and not tensor.is_complex():
+                # What is rounded, or compared, does not scale.
+                for ids in _labels(value):
+                    self.ledger.fix_scale(ids)
         for tensor in written:
             self._overwritten(tensor, self.get(tensor))
 
     def _values(self, function: Any, op: Operation, values: list[Value], given: Any, named: Any) -> list[Value]:
         name = function._schema.name.partition("::")[2]
-        rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
+        ours = function.namespace == "aten"
+        rule = (RULES.get(name) or RULES.get(name.removesuffix("_"))) if ours else None
         kinds = {value.constant for value in values}
         if rule is not None and rule.__module__ in (creation.__name__, movement.__name__):
             found = rule(op, *given, **named)
@@ -180,7 +214,7 @@ class _Tracer(TorchDispatchMode):
             found = [Value(shape, origin=origin(*values)) for shape in op.shapes]
         elif rule is not None:
             found = rule(op, *given, **named)
-        elif torch.Tag.pointwise in function.tags:
+        elif ours and torch.Tag.pointwise in function.tags:
             found = pointwise.other(op, *values)
         else:
             found = None
@@ -200,18 +234,17 @@ class _Tracer(TorchDispatchMode):
     def opaque(self, name: str, values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
         """Returns the values of an operation that is not understood: whatever it touches is pinned."""
         for value in values:
-            for ids in value.labels:
+            for ids in _labels(value):
                 self.ledger.pin(ids, name)
         return [Value(shape, origin=name) for shape in shapes]
 
     def _overwritten(self, tensor: Tensor, value: Value) -> None:
         """Marks tensors that share memory with one that was written to."""
-        for reference in self.sharing.get(tensor.untyped_storage()._cdata, []):
-            other = reference()
-            if other is not None and other is not tensor and _overlap(tensor, other):
+        for other in self._sharing(tensor):
+            if overlap(tensor, other):
                 stale = other._peace_stale
-                labels = (*(stale.labels if stale else ()), *value.labels)
-                other._peace_stale = replace(value, labels=labels)
+                labels = (*(_labels(stale) if stale else ()), *_labels(value))
+                other._peace_stale = replace(value, labels=labels, parts=())
 
     @contextlib.contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
@@ -248,19 +281,29 @@ class _Tracer(TorchDispatchMode):
         original = function.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            values = [self.whole(tensor) for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-            self.paused = True
+            self.unwatched = []
             try:
-                result = _on_some_device(original, args, kwargs)
+                result, changed = _on_some_device(original, args, kwargs)
             finally:
-                self.paused = False
-            outputs = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, Tensor)]
+                seen, self.unwatched = self.unwatched, None
+            # Whatever it reached, also by other ways than its arguments.
+            reached = [*_leaves((args, kwargs)), *(tensor for given, _ in seen for tensor in given)]
+            known = [self.twin(tensor) for tensor in reached if tensor.is_meta or id(tensor) in self.twins]
+            values = [self.whole(tensor) for tensor in known]
+            written = [*changed, *(tensor for _, targets in seen for tensor in targets if tensor.is_meta)]
+            outputs = [*_leaves(result), *written]
             shapes = [tuple(tensor.shape) for tensor in outputs]
             for tensor, value in zip(outputs, self.opaque(function.__name__, values, shapes), strict=True):
                 self.put(tensor, value)
+            for tensor in written:
+                self._overwritten(tensor, self.get(tensor))
             return result
 
         return forward
+
+
+def _leaves(tree: Any) -> list[Tensor]:
+    return [tensor for tensor in pytree.tree_leaves(tree) if isinstance(tensor, Tensor)]
 
 
 def _written(function: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], set[str]]:
@@ -284,30 +327,20 @@ def _custom_functions(function: type) -> Iterator[type]:
         yield from _custom_functions(part)
 
 
-def _on_some_device(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Runs a custom function for the shapes of its results; one that needs numbers is given zeros."""
+def _on_some_device(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
+    """Runs a custom function for the shapes of its results; one that needs numbers is given zeros.
+
+    Returns:
+        The results, and the arguments that were written to in place of which zeros were given.
+    """
     try:
-        return function(*args, **kwargs)
+        return function(*args, **kwargs), []
     except (RuntimeError, NotImplementedError, TypeError):
-        there = pytree.tree_map_only(Tensor, lambda tensor: torch.zeros_like(tensor, device="cpu"), (args, kwargs))
-        return pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), function(*there[0], **there[1]))
-
-
-def _overlap(first: Tensor, second: Tensor) -> bool:
-    size = max(_end(first), _end(second))
-    if first.numel() * second.numel() == 0:
-        return False
-    used = np.zeros(size, dtype=bool)
-    view = np.lib.stride_tricks.as_strided
-    for tensor, mark in ((first, True), (second, None)):
-        strides = [stride * used.itemsize for stride in tensor.stride()]
-        part = view(used[tensor.storage_offset() :], tuple(tensor.shape), strides)
-        if mark is None:
-            return bool(part.any())
-        part[...] = True
-    return False
-
-
-def _end(tensor: Tensor) -> int:
-    """One more than the last place of memory that a tensor uses."""
-    return tensor.storage_offset() + 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+        leaves, tree = pytree.tree_flatten((args, kwargs))
+        zeros = [torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        versions = [zero._version if isinstance(zero, Tensor) else 0 for zero in zeros]
+        there = pytree.tree_unflatten(zeros, tree)
+        result = function(*there[0], **there[1])
+        pairs = zip(leaves, zeros, versions, strict=True)
+        changed = [leaf for leaf, zero, version in pairs if isinstance(zero, Tensor) and zero._version > version]
+        return pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), result), changed

@@ -157,9 +157,9 @@ def _grouped(op: Operation, x: Value, weight: Value, bias: Value | None, groups:
     n_out, n_in = weight.shape[:2]
     ledger.used(weight, "grouped", bias, read if n_in > 1 else ids, out)
     if ids is None or out is None:
-        for label in (out, read):
-            if label is not None:
-                ledger.pin(label, reason(x))
+        for value, other in ((x, weight), (weight, x)):
+            for label in value.labels:
+                ledger.pin(label, reason(other))
         return Value(op.shape, (), None, origin(x, weight))
     inputs, outputs = ids.reshape(groups, n_in), out.reshape(groups, n_out // groups)
     block = ledger.blocks(inputs, [1]).ravel() if n_in > 1 else inputs.ravel()

@@ -1,5 +1,6 @@
 """Operations that only move places: views, slices, concatenation, padding."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from peace.graph.rules.pointwise import joined
 
 def joined_along(op: Operation, values: Sequence[Value], dim: int) -> Value:
     """Returns the concatenation of values along a dimension."""
-    values = [value for value in values if value.shape != (0,)]
+    values = [value for value in values if value.shape != (0,)] or list(values)
     along = [value.along(dim) for value in values]
     rest = [value if ids is None else value.without([ids]) for value, ids in zip(values, along, strict=True)]
     flat = [replace(value, shape=tuple(1 if k == dim else n for k, n in enumerate(value.shape))) for value in rest]
@@ -29,6 +30,11 @@ def joined_along(op: Operation, values: Sequence[Value], dim: int) -> Value:
             start += part.size
         whole = np.concatenate([part.ravel() for part in parts])
         ids = op.ledger.moved(whole, np.concatenate(places, axis=dim))
+        # Each part is also seen for itself: a zero of one padding is no zero of another.
+        ends = np.cumsum([0, *(part.shape[dim] for part in parts)])
+        for start, end in itertools.pairwise(ends.tolist()):
+            own = np.arange(ids.size).reshape(ids.shape).take(range(start, end), axis=dim)
+            op.ledger.movements.append((ids.ravel(), own.ravel()))
         for label in [label for label in labels if set(support(label)) & set(support(ids))]:
             op.ledger.pin(label, "position")
             labels = [kept for kept in labels if kept is not label]

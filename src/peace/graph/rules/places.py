@@ -26,7 +26,7 @@ def moved(op: Operation, value: Value, shape: Sequence[int], move: Move) -> Valu
         ids = _narrowed(op.ledger.moved(ids, move(np.arange(ids.size).reshape(ids.shape))))
         if ids.size == 1 or set(support(ids)) & {dim for label in labels for dim in support(label)}:
             # One channel picked out of many, or two labels along one dimension.
-            op.ledger.pin(ids, op.name if ids.size == 1 else "position")
+            op.ledger.pin(ids, "position" if value.leaf else op.name)
         else:
             labels.append(ids)
     return replace(value, shape=tuple(shape), labels=tuple(labels), even=frozenset())

@@ -66,7 +66,9 @@ def _met(ledger: Ledger, values: Sequence[Value], cluster: list[Member], dims: s
     narrow = [member for member in cluster if set(support(member[1])) != dims]
     alone = len({place for place, _ in cluster}) == len(cluster)
     if not wide or not alone or any(values[place].varies(dims - set(support(ids))) for place, ids in narrow):
-        return _pinned(ledger, cluster, "position")
+        return _pinned(
+            ledger, cluster, "position" if all(values[place].leaf for place, _ in cluster) else ledger.operation
+        )
     first = wide[0][1]
     there = {place for place, _ in cluster}
     others = [value for place, value in enumerate(values) if place not in there]
@@ -164,7 +166,7 @@ def _prelu(op: Operation, value: Value, weight: Value) -> Value:
     for ids in weight.labels:
         op.ledger.fix_scale(ids)
     result = apply(op, value, ["positive"])
-    return replace(result, labels=joined(op.ledger, [result, weight], "product"))
+    return Value(op.shape, joined(op.ledger, [result, weight], "product"), None, origin(value, weight))
 
 
 def shed(op: Operation, value: Value, kind: str) -> Value:
@@ -247,5 +249,5 @@ def _where(op: Operation, condition: Value, first: Any = 0, second: Any = 0) -> 
 @rule("masked_fill")
 def _masked_fill(op: Operation, value: Value, mask: Value, fill: Any) -> Value:
     if fill == 0:
-        return replace(value, labels=joined(op.ledger, [value, mask], "product"), leaf=None)
+        return Value(op.shape, joined(op.ledger, [value, mask], "product"), None, origin(value, mask))
     return other(op, value, mask, number(fill))

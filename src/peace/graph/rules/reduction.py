@@ -196,9 +196,14 @@ def _spatial(op: Operation, x: Value, *_: Any, **__: Any) -> list[Value]:
     kept = x.without(lost)
     for ids in kept.labels:
         op.ledger.fix_scale(ids, [kind for kind in ("positive", "sign") if kind not in keeps])
-    return [replace(kept, shape=shape, leaf=None, even=frozenset()) for shape in op.shapes]
+    result = replace(kept, leaf=None, even=frozenset())
+    # Where the largest stood says nothing of how large it was.
+    where = apply(op, replace(result, labels=_fresh(op, result)), []) if len(op.shapes) > 1 else result
+    return [replace(value, shape=shape) for value, shape in zip((result, where), op.shapes, strict=False)]
 
 
 @rule("cumsum")
 def _cumsum(op: Operation, x: Value, dim: int, **_: Any) -> Value | None:
-    return None if x.along(dim % len(x.shape)) is not None else replace(x, leaf=None)
+    if x.along(dim % len(x.shape)) is not None:
+        return None
+    return replace(x, leaf=None, even=frozenset())
