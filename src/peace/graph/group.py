@@ -172,7 +172,9 @@ class SymmetryGroup:
         return order, np.exp(logs[0]) * (1 - 2 * (np.rint(logs[1]) % 2))
 
     def moved(self, element: Element) -> float:
-        """Returns the share of parameters that an element moves or scales."""
+        """Returns the share of parameters that an element moves or scales; the mean of B elements."""
+        if element.order.ndim == 2:
+            return float(np.mean([self.moved(element[place]) for place in range(len(element.order))]))
         moved = (element.order != torch.arange(element.order.shape[-1])) | (element.scale != 1)
         for place in element.maps:
             for slots, _ in self.generals[place].parts:

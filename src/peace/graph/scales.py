@@ -37,13 +37,20 @@ class Scales:
         return values
 
     def acting(self, entries: np.ndarray) -> int:
-        """Returns the number of free variables that the scales of some entries depend on."""
-        needed = np.zeros(self.count + 1, dtype=bool)
-        needed[self.variable[entries]] = True
-        for target, _, first, _, second in reversed(self.rest):
-            needed[first] |= needed[target]
-            needed[second] |= needed[target]
-        return int(needed[self.free].sum())
+        """Returns how many of the signs of some entries can be chosen independently: a rank modulo 2."""
+        forms: dict[int, frozenset[int]] = {}
+        for target, _, first, _, second in self.rest:
+            for name, one, other in zip(target.tolist(), first.tolist(), second.tolist(), strict=True):
+                forms[name] = forms.get(one, frozenset({one})) ^ forms.get(other, frozenset({other}))
+        seen = set(self.variable[entries].tolist()) - {-1}
+        alone = seen - forms.keys()
+        pivots: dict[int, frozenset[int]] = {}
+        for form in (forms[name] - alone for name in seen & forms.keys()):
+            while form and (pivot := min(form)) in pivots:
+                form ^= pivots[pivot]
+            if form:
+                pivots[min(form)] = form
+        return len(alone) + len(pivots)
 
     def entangled(self, slots: Slots) -> np.ndarray:
         """Returns entries whose scales no parameter fixes, even after all others that can be are fixed.
