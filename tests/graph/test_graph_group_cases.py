@@ -26,10 +26,10 @@ CASES = {
 
 
 EACH = [
-    pytest.param(case, id=name, marks=() if place % 3 == 0 else pytest.mark.slow)
+    pytest.param(case, id=name, marks=() if place % 6 == 0 else pytest.mark.slow)
     for place, (name, case) in enumerate(CASES.items())
 ]
-"""All cases, every third of which is quick enough together for the default tests."""
+"""All cases, every sixth of which is quick enough together for the default tests."""
 
 
 @pytest.mark.parametrize("case", EACH)
