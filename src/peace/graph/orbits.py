@@ -68,6 +68,8 @@ def solve(ledger: Ledger) -> Nodes:
     edges = [np.stack(pair) for pair in ledger.same_node] or [np.zeros((2, 0), dtype=np.int64)]
     while True:
         count, node = components(ledger.size, np.concatenate(edges, axis=1))
+        # Products of two numbers of entries do not fit into scipy's 32 bits.
+        node = node.astype(np.int64)
         twins = _twins(ledger, node)
         if not twins.shape[1]:
             break
