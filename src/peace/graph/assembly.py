@@ -78,7 +78,7 @@ def _nameless(axes: _Axes, act: Act, role: Role, size: int) -> int:
 
 def _bias(group: SymmetryGroup, kinds: Kinds, name: str, cut: Cut) -> Part:
     """Where a bias has the numbers of the nodes that a layer writes."""
-    labels, shape = group.nodes_along[name], group.shapes[name]
+    labels, shape = group.slots.nodes_along.get(name, {}), group.shapes[name]
     rows = cut.part.rows
     if cut.part.pairs is not None:
         nodes = next(iter(labels.values())).ravel()

@@ -104,7 +104,7 @@ class ActingTensor:
     def _nodes(self, dims: tuple[int, ...]) -> np.ndarray | None:
         if len(dims) != 1:
             return None
-        ids = self.group.nodes_along[self.act.tensor][dims[0]]
+        ids = self.group.slots.nodes_along[self.act.tensor][dims[0]]
         matrix = (*self.act.out, *self.act.into)
         moved = ids.transpose([*matrix, *(dim for dim in range(ids.ndim) if dim not in matrix)])
         rows = prod(ids.shape[dim] for dim in self.act.out)

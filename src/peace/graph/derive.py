@@ -12,11 +12,12 @@ from torch.utils import _pytree as pytree
 
 from peace.errors import InputError
 from peace.graph import orbits, scales
-from peace.graph.group import General, GroupAxis, Pinned, Role, Scaling, Slots, SymmetryGroup
-from peace.graph.labels import Ledger, support
+from peace.graph.group import General, GroupAxis, Pinned, Role, Scaling, SymmetryGroup
+from peace.graph.labels import KINDS, Ledger
 from peace.graph.orbits import Nodes
 from peace.graph.scales import Scales
 from peace.graph.shadow import Shadow
+from peace.graph.slots import Slots, several
 from peace.graph.tracer import trace
 from peace.graph.wiring import wired
 
@@ -42,7 +43,7 @@ def derive(module: nn.Module, *inputs: Any, **named: Any) -> SymmetryGroup:
     ledger, names = run(module, inputs, named)
     nodes = orbits.solve(ledger)
     slots = Slots.of(ledger.leaves, nodes.of_entries)
-    found = {kind: _gaugeable(ledger, slots, kind) for kind in ("positive", "sign")}
+    found = {kind: _gaugeable(ledger, slots, kind) for kind in KINDS}
     generals = _generals(ledger, slots, nodes, found)
     axes = _axes(ledger, slots, nodes, found, {axis.orbit for axis in generals})
     pinned, wiring = _pinned(ledger, nodes), wired(ledger, slots, nodes)
@@ -128,7 +129,7 @@ def _parts(slots: Slots, members: np.ndarray, power: np.ndarray) -> tuple[tuple[
     parts = []
     for label in np.unique(slots.label[places]):
         own = places[slots.label[places] == label]
-        if len(support(np.empty(slots.where[label][2]))) > 1:
+        if several(slots.where[label][2]):
             return None
         own = own[np.argsort(wanted[slots.nodes[own]], kind="stable")].reshape(*members.shape, -1)
         for tap in range(own.shape[2]):

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peace.graph.labels import support
-from peace.graph.slots import Slots
+from peace.graph.slots import Slots, several
 
 if TYPE_CHECKING:
     from peace.graph.group import SymmetryGroup
@@ -141,7 +140,7 @@ def _taken(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
     """Each model's own reordering along one dimension. Shapes: [B, *shape], [B, *label shape] of flat places."""
     shape = index.shape[1:]
     places = index % shape[dim] if dim == len(shape) - 1 else index // int(np.prod(shape[dim + 1 :])) % shape[dim]
-    if len(support(np.empty(shape))) > 1:
+    if several(shape):
         return tensor.gather(dim + 1, places.to(tensor.device).expand_as(tensor))
     flat = places.reshape(len(places), -1).to(tensor.device)
     if len(tensor) == 1:

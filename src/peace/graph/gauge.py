@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peace.graph.scales import Scales
+from peace.graph.labels import KINDS
+from peace.graph.scales import Scales, factors
 
 if TYPE_CHECKING:
     from peace.graph.group import SymmetryGroup
@@ -29,7 +30,7 @@ def canonical_form(group: SymmetryGroup, tensors: Mapping[str, Tensor]) -> dict[
         tensors: The parameters that it knows. All in one floating type, best float64.
     """
     result = dict(tensors)
-    for kind in ("positive", "sign"):
+    for kind in KINDS:
         gauge = _Gauge(group, kind, result)
         gauge.fix()
         result = gauge.applied()
@@ -108,8 +109,7 @@ class _Gauge:
         for place, shape, slots in self.labels.get(name, []):
             logs = self.values[self.variable[slots]] * self.power[slots]
             if place != leave and logs.any():
-                scale = np.exp(logs) if self.kind == "positive" else 1 - 2 * (np.rint(logs) % 2)
-                tensor = tensor * torch.from_numpy(scale).to(tensor).reshape(shape)
+                tensor = tensor * torch.from_numpy(factors(logs, self.kind)).to(tensor).reshape(shape)
         return tensor
 
     def _statistic(self, name: str, label: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from math import lgamma, log
 from typing import Literal
 
@@ -13,8 +12,9 @@ from torch import Tensor
 from peace.errors import InputError
 from peace.graph.element import Element
 from peace.graph.gauge import canonical_form
+from peace.graph.labels import KINDS
 from peace.graph.orbits import Nodes
-from peace.graph.scales import Scales
+from peace.graph.scales import Scales, factors
 from peace.graph.slots import Slots
 from peace.graph.wiring import Wiring
 
@@ -107,14 +107,6 @@ class SymmetryGroup:
         """Name -> shape of the tensors that elements act on."""
         return {name: self.shapes[known] for name, known in self.names.items()}
 
-    @cached_property
-    def nodes_along(self) -> dict[str, dict[int, np.ndarray]]:
-        """Name -> dimension -> node of each place along it, in the shape of the label, for every known tensor."""
-        found: dict[str, dict[int, np.ndarray]] = {name: {} for name in self.shapes}
-        for name, dim, shape, places in self.slots.parts():
-            found[name][dim] = self.slots.nodes[places].reshape(shape)
-        return found
-
     @property
     def hidden_channels(self) -> int:
         """Number of hidden nodes that parameters touch."""
@@ -161,15 +153,16 @@ class SymmetryGroup:
     def _drawn(self, rng: np.random.Generator, log_scale: float, still: frozenset[int]) -> tuple[np.ndarray, ...]:
         order = self.slots.moved(self.nodes.order(rng, still))
         held = np.concatenate([slots.ravel() for axis in self.generals for slots, _ in axis.parts] or [order[:0]])
-        logs = []
-        for kind in ("positive", "sign"):
+        scale = np.ones(len(order))
+        for kind in KINDS:
             scales = self.scales[kind]
             values = rng.normal(0, log_scale, scales.count) if kind == "positive" else rng.integers(0, 2, scales.count)
             if still:
                 variables = scales.variable[self.slots.entries[held]]
                 values[variables[variables >= 0]] = 0
-            logs.append(scales.of_entries(scales.complete(values.astype(float)), self.slots.entries))
-        return order, np.exp(logs[0]) * (1 - 2 * (np.rint(logs[1]) % 2))
+            logs = scales.of_entries(scales.complete(values.astype(float)), self.slots.entries)
+            scale *= factors(logs, kind)
+        return order, scale
 
     def moved(self, element: Element) -> float:
         """Returns the share of parameters that an element moves or scales; the mean of B elements."""
@@ -217,7 +210,7 @@ class SymmetryGroup:
                 raise InputError(
                     "a tensor does not fit the module", where=name, got=tuple(tensor.shape), expected=shape
                 )
-            if not torch.equal(found.setdefault(known, tensor), tensor):
+            if (first := found.setdefault(known, tensor)) is not tensor and not torch.equal(first, tensor):
                 raise InputError("two names of one tensor hold different numbers", where=f"{known} and {name}")
         return found
 

@@ -17,6 +17,9 @@ from scipy.sparse.csgraph import connected_components
 Ids = np.ndarray
 """Entries of a label, int64: as many dimensions as the value; 1 along those that the label does not depend on."""
 
+KINDS = ("positive", "sign")
+"""The kinds of scales."""
+
 Constant = Literal["zero", "uniform", "varying"]
 
 
@@ -135,7 +138,7 @@ class Ledger:
     same_scale: list[tuple[Ids, Ids]] = field(default_factory=list)
     opposite_scale: list[tuple[Ids, Ids]] = field(default_factory=list)
     products: list[tuple[Ids, Ids, Ids]] = field(default_factory=list)
-    fixed_scale: dict[str, list[Ids]] = field(default_factory=lambda: {"positive": [], "sign": []})
+    fixed_scale: dict[str, list[Ids]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     pins: list[Pin] = field(default_factory=list)
     marks: list[tuple[Ids, np.ndarray]] = field(default_factory=list)
     children: list[tuple[Ids, Ids]] = field(default_factory=list)
@@ -213,7 +216,7 @@ class Ledger:
         entries, blocks = np.broadcast_arrays(entries, blocks)
         self.children.append((entries.ravel(), blocks.ravel()))
 
-    def fix_scale(self, ids: Ids, kinds: Iterable[str] = ("positive", "sign")) -> None:
+    def fix_scale(self, ids: Ids, kinds: Iterable[str] = KINDS) -> None:
         """Makes scales 1."""
         for kind in kinds:
             self.fixed_scale[kind].append(ids.ravel())

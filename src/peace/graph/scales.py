@@ -78,6 +78,11 @@ class Scales:
         return padded[self.variable[entries]] * self.power[entries]
 
 
+def factors(logs: np.ndarray, kind: str) -> np.ndarray:
+    """Returns what scales multiply by: logarithms are of positive numbers, bits of signs."""
+    return np.exp(logs) if kind == "positive" else 1 - 2 * (np.rint(logs) % 2)
+
+
 def solve(ledger: Ledger, kind: str) -> Scales:
     """Returns the scales of a kind that keep the network's function.
 

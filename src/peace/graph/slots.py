@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from peace.graph.labels import Ids, support
+from peace.graph.labels import Ids
 from peace.graph.orbits import ranks
 
 
@@ -36,6 +36,14 @@ class Slots:
         return cls(where, starts, entries, nodes[entries])
 
     @cached_property
+    def nodes_along(self) -> dict[str, dict[int, np.ndarray]]:
+        """Name -> dimension -> node of each place along it, in the shape of the label."""
+        found: dict[str, dict[int, np.ndarray]] = {}
+        for name, dim, shape, places in self.parts():
+            found.setdefault(name, {})[dim] = self.nodes[places].reshape(shape)
+        return found
+
+    @cached_property
     def tensor(self) -> np.ndarray:
         """Number of the tensor that each label belongs to. Shape: [labels]."""
         number = {name: place for place, name in enumerate(dict.fromkeys(name for name, _, _ in self.where))}
@@ -60,6 +68,11 @@ class Slots:
 
     def parts(self) -> Iterator[tuple[str, int, tuple[int, ...], slice]]:
         """Yields each label's tensor, dimension, shape and slots; labels of several dimensions come last."""
-        order = sorted(range(len(self.where)), key=lambda label: len(support(np.empty(self.where[label][2]))) > 1)
+        order = sorted(range(len(self.where)), key=lambda label: several(self.where[label][2]))
         for label in order:
             yield (*self.where[label], slice(int(self.starts[label]), int(self.starts[label + 1])))
+
+
+def several(shape: tuple[int, ...]) -> bool:
+    """Returns whether a label of this shape extends along more than one dimension."""
+    return sum(size > 1 for size in shape) > 1

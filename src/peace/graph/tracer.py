@@ -34,9 +34,8 @@ def trace(shadow: Shadow, inputs: Sequence[Any], named: Mapping[str, Any]) -> Le
     """
     tracer = _Tracer(shadow)
     ledger = tracer.ledger
-    for tensor in pytree.tree_leaves((inputs, named)):
-        if isinstance(tensor, Tensor):
-            tracer.put(tensor, Value(tuple(tensor.shape)))
+    for tensor in _leaves((inputs, named)):
+        tracer.put(tensor, Value(tuple(tensor.shape)))
     with torch.no_grad(), tracer.watching(shadow.module), tracer:
         result = shadow.module(*inputs, **named)
     for tensor in _tensors(result, set()):
@@ -170,28 +169,27 @@ class _Tracer(TorchDispatchMode):
         return result
 
     def _follow(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
-        outputs = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, Tensor)]
+        outputs = _leaves(result)
         written, results = _written(function, args, kwargs)
         if not outputs and not written:
             return
         kwargs = {name: given for name, given in kwargs.items() if name not in results}
-        name = function._schema.name.partition("::")[2]
-        get = self.get if name in _PARTIAL else self.whole
+        # What returns nothing has changed what it was given, and no rule is written for such.
+        changed = outputs or written
+        operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in changed))
+        get = self.get if operation.base in _PARTIAL else self.whole
         given, named = pytree.tree_map_only(Tensor, get, (args, kwargs))
         values = [value for value in pytree.tree_leaves((given, named)) if isinstance(value, Value)]
         for leaf in dict.fromkeys(value.leaf for value in values if value.leaf):
             self.ledger.ask(leaf)
-        self.ledger.operation = str(function)
-        # What returns nothing has changed what it was given, and no rule is written for such.
-        changed = outputs or written
-        operation = Operation(self.ledger, str(function), tuple(tuple(tensor.shape) for tensor in changed))
+        self.ledger.operation, why = operation.name, operation.name
         try:
             found = outputs and self._values(function, operation, values, given, named)
-        # A rule that fails on what it did not foresee has not understood it, and the report says so.
-        except Exception:
-            found = None
+        # A rule that fails on what it did not foresee has not understood it; the report says that it failed.
+        except Exception as error:
+            found, why = None, f"{operation.name}, whose rule failed ({type(error).__name__})"
         if not found or len(found) < len(changed):
-            found = self.opaque(operation.name, values, operation.shapes)
+            found = self.opaque(why, values, operation.shapes)
         for tensor, value in zip(changed, found, strict=False):
             self.put(tensor, value)
             if not tensor.is_floating_point() and not tensor.is_complex():
@@ -202,9 +200,8 @@ class _Tracer(TorchDispatchMode):
             self._overwritten(tensor, self.get(tensor))
 
     def _values(self, function: Any, op: Operation, values: list[Value], given: Any, named: Any) -> list[Value]:
-        name = function._schema.name.partition("::")[2]
         ours = function.namespace == "aten"
-        rule = (RULES.get(name) or RULES.get(name.removesuffix("_"))) if ours else None
+        rule = RULES.get(op.base) if ours else None
         kinds = {value.constant for value in values}
         if rule is not None and rule.__module__ in (creation.__name__, movement.__name__):
             found = rule(op, *given, **named)
@@ -313,7 +310,7 @@ def _written(function: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], set[s
     for place, about in enumerate(function._schema.arguments):
         if about.alias_info is not None and about.alias_info.is_write:
             given = args[place] if place < len(args) else kwargs.get(about.name)
-            written += [tensor for tensor in pytree.tree_leaves(given) if isinstance(tensor, Tensor)]
+            written += _leaves(given)
             if about.kwarg_only:
                 results.add(about.name)
     return written, results

@@ -63,9 +63,7 @@ class _Acts:
     def __init__(self, ledger: Ledger, slots: Slots, nodes: Nodes, named: np.ndarray) -> None:
         self.ledger, self.nodes = ledger, nodes
         self.fixed = nodes.pinned | (named > 0)
-        self.labels: dict[str, dict[int, np.ndarray]] = {name: {} for name in ledger.shapes}
-        for name, dim, shape, places in slots.parts():
-            self.labels[name][dim] = slots.nodes[places].reshape(shape)
+        self.labels = {name: slots.nodes_along.get(name, {}) for name in ledger.shapes}
 
     def all(self) -> tuple[Act, ...]:
         """Every tensor's acts."""

@@ -104,8 +104,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise InputError("not an index of shards", where=index, expected="a 'weight_map' of tensor names to files")
     # A name with a folder in it could point anywhere.
-    files = tuple(index.parent / Path(name).name for name in sorted(set(names.values())))
-    return files
+    return tuple(index.parent / Path(name).name for name in sorted(set(names.values())))
 
 
 def _config(path: Path) -> Mapping[str, Any] | None:

@@ -28,6 +28,11 @@ class Operation:
     shapes: tuple[tuple[int, ...], ...]
 
     @property
+    def base(self) -> str:
+        """Its name without library, overload and the underscore of an in-place form, such as `relu`."""
+        return self.name.split(".")[1].removesuffix("_")
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of its first output."""
         return self.shapes[0]

@@ -1,11 +1,10 @@
-"""Operations that make constants, and changes of type."""
+"""Operations that make constants or copies."""
 
 from dataclasses import replace
 from typing import Any
 
 from peace.graph.labels import Value
 from peace.graph.rules import Operation, rule
-from peace.graph.rules.pointwise import other
 
 
 @rule("zeros", "zeros_like", "new_zeros", "zero")
@@ -34,10 +33,3 @@ def _constant(op: Operation, *_: Any, **__: Any) -> Value:
 @rule("copy")
 def _copied(op: Operation, _: Value, source: Value, *__: Any) -> Value:
     return replace(source.spread(len(op.shape)), shape=op.shape, leaf=None)
-
-
-@rule("_to_copy", "to")
-def _converted(op: Operation, value: Value, *_: Any, dtype: Any = None, **__: Any) -> Value:
-    if dtype is None or dtype.is_floating_point:
-        return replace(value, leaf=value.leaf)
-    return other(op, value)

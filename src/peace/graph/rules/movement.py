@@ -61,7 +61,7 @@ def _reshape(op: Operation, value: Value, *_: Any) -> Value | None:
     return None if op.name.endswith(".dtype") else reshaped(op, value, op.shape)
 
 
-@rule("alias", "detach", "clone", "contiguous", "lift_fresh", "lift_fresh_copy")
+@rule("alias", "detach", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "_to_copy", "to")
 def _same(op: Operation, value: Value, *_: Any, **__: Any) -> Value:
     return value
 
@@ -106,6 +106,8 @@ def _slice(
 
 @rule("unbind")
 def _unbind(op: Operation, value: Value, dim: int = 0) -> list[Value]:
+    if value.parts and dim % len(value.shape) != value.dim:
+        value = whole(op, value)
     return [_select(replace_shape(op, shape), value, dim, place) for place, shape in enumerate(op.shapes)]
 
 
@@ -165,21 +167,25 @@ def _repeat(op: Operation, value: Value, repeats: Sequence[int]) -> Value:
 @rule("pixel_shuffle")
 def _pixel_shuffle(op: Operation, value: Value, factor: int) -> Value:
     *lead, channels, height, width = value.shape
-    split = reshaped(op, value, (*lead, channels // factor**2, factor, factor, height, width))
-    n = len(lead)
-    order = [*range(n), n, n + 3, n + 1, n + 4, n + 2]
-    shape = [split.shape[dim] for dim in order]
-    return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
+    grid = (channels // factor**2, factor, factor, height, width)
+    return _regridded(op, value, tuple(lead), grid, (0, 3, 1, 4, 2))
 
 
 @rule("pixel_unshuffle")
 def _pixel_unshuffle(op: Operation, value: Value, factor: int) -> Value:
     *lead, channels, height, width = value.shape
-    split = reshaped(op, value, (*lead, channels, height // factor, factor, width // factor, factor))
-    n = len(lead)
-    order = [*range(n), n, n + 2, n + 4, n + 1, n + 3]
-    shape = [split.shape[dim] for dim in order]
-    return reshaped(op, moved(op, split, shape, lambda places: places.transpose(order)), op.shape)
+    grid = (channels, height // factor, factor, width // factor, factor)
+    return _regridded(op, value, tuple(lead), grid, (0, 2, 4, 1, 3))
+
+
+def _regridded(
+    op: Operation, value: Value, lead: tuple[int, ...], grid: tuple[int, ...], order: Sequence[int]
+) -> Value:
+    """A value whose last dimensions are split into a grid, which is brought into another order and joined again."""
+    split = reshaped(op, value, (*lead, *grid))
+    dims = [*range(len(lead)), *(len(lead) + dim for dim in order)]
+    shape = [split.shape[dim] for dim in dims]
+    return reshaped(op, moved(op, split, shape, lambda places: places.transpose(dims)), op.shape)
 
 
 @rule("constant_pad_nd", "pad")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from peace.graph.labels import Ids, Ledger, Value, support
+from peace.graph.labels import KINDS, Ids, Ledger, Value, support
 from peace.graph.rules import Operation, origin, reason, rule
 from peace.graph.rules.places import sliced
 
@@ -15,21 +15,10 @@ Member = tuple[int, Ids]
 _KEEPS = {
     **dict.fromkeys(("tanh", "sin", "asinh", "atan", "erf", "tan", "asin", "sinh", "atanh"), ("sign",)),
     **dict.fromkeys(("relu", "leaky_relu", "rrelu_with_noise"), ("positive",)),
-    **dict.fromkeys(("neg", "positive", "real"), ("positive", "sign")),
+    **dict.fromkeys(("neg", "positive", "real"), KINDS),
+    **dict.fromkeys(("hardswish", "hardsigmoid", "hardtanh", "softplus", "mish", "celu", "selu"), ()),
 }
-"""Which scales an activation hands on; any other pointwise function hands on none."""
-
-_UNTAGGED = (
-    "hardswish",
-    "hardsigmoid",
-    "hardtanh",
-    "softplus",
-    "log_sigmoid_forward",
-    "mish",
-    "celu",
-    "selu",
-    "glu_jvp",
-)
+"""Which scales an activation hands on; whatever else torch calls pointwise hands on none."""
 
 
 def joined(ledger: Ledger, values: Sequence[Value], scales: Scales) -> tuple[Ids, ...]:
@@ -115,10 +104,8 @@ def _product(ledger: Ledger, cluster: list[Member], like: Ids) -> Ids:
 
 def apply(op: Operation, value: Value, keeps: Sequence[str]) -> Value:
     """Returns the value of a function of each place, which hands on some kinds of scales."""
-    for kind in ("positive", "sign"):
-        if kind not in keeps:
-            for ids in value.labels:
-                op.ledger.fix_scale(ids, [kind])
+    for ids in value.labels:
+        op.ledger.fix_scale(ids, [kind for kind in KINDS if kind not in keeps])
     return replace(value, leaf=None)
 
 
@@ -153,12 +140,7 @@ def other(op: Operation, *arguments: Any) -> Value:
 
 @rule(*_KEEPS)
 def _activation(op: Operation, value: Value, *_: Any, **__: Any) -> Value:
-    return apply(op, value, _KEEPS[op.name.split(".")[1].removesuffix("_")])
-
-
-@rule(*_UNTAGGED)
-def _function(op: Operation, value: Value, *_: Any, **__: Any) -> Value:
-    return apply(op, value, ())
+    return apply(op, value, _KEEPS[op.base])
 
 
 @rule("prelu", "_prelu_kernel")
@@ -178,7 +160,7 @@ def shed(op: Operation, value: Value, kind: str) -> Value:
         op.ledger.tie(lost, ids, "free")
         op.ledger.product(ids, kept, lost)
         op.ledger.fix_scale(kept, [kind])
-        op.ledger.fix_scale(lost, [other_kind for other_kind in ("positive", "sign") if other_kind != kind])
+        op.ledger.fix_scale(lost, [other for other in KINDS if other != kind])
         labels.append(kept)
     return replace(value, labels=tuple(labels), leaf=None)
 

@@ -43,14 +43,12 @@ def _dims(given: Any, ndim: int) -> list[int]:
 
 @rule(*_HANDS_ON)
 def _reduce(op: Operation, value: Value, *given: Any, **named: Any) -> list[Value]:
-    name = op.name.split(".")[1]
-    given = given[1:] if name in ("norm", "linalg_vector_norm") else given
+    given = given[1:] if op.base in ("norm", "linalg_vector_norm") else given
     dims = _dims(named.get("dim", given[0] if given and not isinstance(given[0], bool) else None), len(value.shape))
     kept, blocks = reduced(op, value, dims)
-    for ids in kept:
-        op.ledger.fix_scale(ids, [kind for kind in ("positive", "sign") if kind not in _HANDS_ON[name]])
     wide = tuple(1 if dim in dims else n for dim, n in enumerate(value.shape))
-    result = replace(value, shape=wide, labels=(*kept, *blocks), leaf=None)
+    result = apply(op, replace(value, shape=wide, labels=tuple(kept)), _HANDS_ON[op.base])
+    result = replace(result, labels=(*kept, *blocks))
     return [reshaped(op, result, shape) for shape in op.shapes]
 
 
@@ -188,15 +186,12 @@ _SPATIAL = {
 
 @rule(*_SPATIAL)
 def _spatial(op: Operation, x: Value, *_: Any, **__: Any) -> list[Value]:
-    n, keeps = _SPATIAL[op.name.split(".")[1]]
+    n, keeps = _SPATIAL[op.base]
     grid = set(range(len(x.shape) - n, len(x.shape)))
     lost = [ids for ids in x.labels if set(support(ids)) & grid]
     for ids in lost:
         op.ledger.pin(ids, op.name)
-    kept = x.without(lost)
-    for ids in kept.labels:
-        op.ledger.fix_scale(ids, [kind for kind in ("positive", "sign") if kind not in keeps])
-    result = replace(kept, leaf=None, even=frozenset())
+    result = replace(apply(op, x.without(lost), keeps), even=frozenset())
     # Where the largest stood says nothing of how large it was.
     where = apply(op, replace(result, labels=_fresh(op, result)), []) if len(op.shapes) > 1 else result
     return [replace(value, shape=shape) for value, shape in zip((result, where), op.shapes, strict=False)]
