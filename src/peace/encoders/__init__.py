@@ -1,11 +1,16 @@
-"""Encoders: a stack of weight graphs in, one token per layer out, blind to the order of hidden neurons."""
+"""Encoders: a stack of weight graphs in, one token per layer out."""
 
-from typing import Protocol
+from abc import abstractmethod
+from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from peace.graph.stack import Stack
+from peace.graph.weight_graph import Layer
 from peace.registry import Registry
+
+Symmetry = Literal["permutation", "positive", "sign"]
 
 
 class Encoder(Protocol):
@@ -13,13 +18,43 @@ class Encoder(Protocol):
 
     Attributes:
         output_dim: Size of a token.
+        symmetries: What tokens do not change under, whatever the reading: renumbering of hidden neurons, multiplying
+            them by positive numbers, flipping their signs, each where the network's function allows it.
     """
 
     output_dim: int
+    symmetries: ClassVar[frozenset[Symmetry]]
 
     def __call__(self, stack: Stack) -> Tensor:
         """Returns tokens in the order of the layers. Shape: [B, L, output_dim]."""
         ...
+
+
+class LayerEncoder(nn.Module):
+    """An encoder to which each layer is a graph of its own, so that no network need be in memory as a whole.
+
+    Attributes:
+        output_dim: Size of a token.
+        symmetries: See `Encoder`.
+    """
+
+    output_dim: int
+    symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
+
+    @abstractmethod
+    def token(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Returns the tokens of one layer of B models. Shape: [B, output_dim].
+
+        Args:
+            layer: Its kind, its groups and the grid of its taps; axes are left aside.
+            weight: Shape: [B, n_out, n_in / groups, n_tap].
+            bias: Shape: [B, n_out].
+        """
+
+    def forward(self, stack: Stack) -> Tensor:
+        """Returns tokens in the order of the layers. Shape: [B, L, output_dim]."""
+        layers = zip(stack.graph.layers, stack.weights, stack.biases, strict=True)
+        return torch.stack([self.token(layer, weight, bias) for layer, weight, bias in layers], dim=1)
 
 
 ENCODERS: Registry[nn.Module] = Registry("encoder", __name__)

@@ -4,14 +4,14 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from peace.encoders import ENCODERS
+from peace.encoders import ENCODERS, LayerEncoder
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.positions import POSITION_DIM, grid_positions
-from peace.graph.stack import Stack
+from peace.graph.weight_graph import Layer
 
 
 @ENCODERS.register("layer_gnn")
-class LayerGNN(nn.Module):
+class LayerGNN(LayerEncoder):
     """One token per layer, exactly invariant to the order of its input nodes and of its output nodes.
 
     m_i = Σ_j A_ji φ(h_j) / √(deg(i) deg(j)),  h_i ← ReLU(ψ(h_i) + m_i),  T times, messages in both directions;
@@ -44,12 +44,8 @@ class LayerGNN(nn.Module):
         self.tap_gate = nn.Linear(POSITION_DIM, hidden_dim, bias=False)
         nn.init.normal_(self.tap_gate.weight)
 
-    def forward(self, stack: Stack) -> Tensor:
-        """Returns a token per layer. Shape: [B, L, H]."""
-        return torch.stack([self._layer(stack, place) for place in range(len(stack.graph.layers))], dim=1)
-
-    def _layer(self, stack: Stack, place: int) -> Tensor:
-        layer, weight, bias = stack.graph.layers[place], stack.weights[place], stack.biases[place]
+    def token(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Returns the tokens of one layer of B models. Shape: [B, H]."""
         groups, n_tap = layer.groups, weight.shape[3]
         gates = self.tap_gate(grid_positions(layer.taps, weight)) if n_tap > 1 else None
         normalised = _degree_normalised(weight, groups)

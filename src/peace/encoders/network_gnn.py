@@ -1,10 +1,12 @@
 """The network-wide graph encoder: nodes shared between layers, so that the wiring from inputs to outputs is seen."""
 
+from typing import ClassVar
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from peace.encoders import ENCODERS
+from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.positions import POSITION_DIM, grid_positions
 from peace.graph.stack import Stack
@@ -45,6 +47,8 @@ class NetworkGNN(nn.Module):
         Kofinas et al. 2024, arXiv:2403.12143, for the graph (neurons as nodes, weights as edges, position features on
         inputs and outputs). Sweeps, tap gates and dense products are ours.
     """
+
+    symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
 
     def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 2) -> None:
         super().__init__()
