@@ -160,8 +160,9 @@ def network_reference(encoder: NetworkGNN, data: Data, graph: WeightGraph, model
     unit_bias = data.node_bias[:, 0] * sizes[data.node_axis].sqrt() / norm[model * layers + writer[data.node_axis]]
     state = encoder.start(torch.cat([ahead, back], dim=1)) + unit_bias[:, None] * encoder.bias_direction
     for step in encoder.steps:
-        from_inputs = pass_on(step.forward_message(state), edges, ahead_weight, ahead_gate)
-        from_outputs = pass_on(step.backward_message(state), back_edges, back_weight, back_gate)
+        to_outputs, to_inputs = step.messages(state).chunk(2, dim=1)
+        from_inputs = pass_on(to_outputs, edges, ahead_weight, ahead_gate)
+        from_outputs = pass_on(to_inputs, back_edges, back_weight, back_gate)
         state = state + step.update(torch.cat([state, from_inputs, from_outputs], dim=1))
 
     feature = encoder.readout(torch.cat([state, ahead, back], dim=1))

@@ -26,9 +26,11 @@ def to_inputs(weight: Tensor, states: Tensor, gates: Tensor | None = None, group
     """Returns Σ_i Σ_t A_ijt γ_t ⊙ x_i for every input node j; shapes as in `to_outputs`, n_out and n_in exchanged."""
     if groups > 1:
         return _joined(to_inputs(_split(weight, groups), _split(states, groups), gates), groups)
-    if weight.shape[3] == 1 and gates is None:
-        return weight[..., 0].mT @ states
-    return weight.transpose(1, 2).flatten(2) @ _over_taps(states, weight.shape[3], gates)
+    # States by weights, not weights by states: weights stay as they lie in memory, at the speed of any product.
+    of_taps = (states.mT @ weight.flatten(2)).unflatten(2, weight.shape[2:])
+    if gates is None:
+        return of_taps.sum(3).mT if weight.shape[3] > 1 else of_taps[..., 0].mT
+    return (of_taps @ gates.mT[:, :, None])[..., 0].mT
 
 
 def _split(tensor: Tensor, groups: int) -> Tensor:

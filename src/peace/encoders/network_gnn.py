@@ -66,15 +66,14 @@ class NetworkGNN(nn.Module):
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
         norms = [_norm(weight) for weight in stack.weights]
         links = [_Link(stack, place, norm, self._gates(stack, place)) for place, norm in enumerate(norms)]
-        ahead, back = self._sweeps(stack, links)
-        states = [
-            self.start(torch.cat(pair, dim=2)) + self._bias(stack, place, norms)
-            for place, pair in enumerate(zip(ahead, back, strict=True))
-        ]
+        swept = torch.cat([torch.cat(sides, dim=1) for sides in self._sweeps(stack, links)], dim=2)
+        states = self.start(swept) + _biases(stack, norms)[:, :, None] * self.bias_direction
+        # Nodes of all axes stand in one tensor, so that what is done to each node is done once.
+        sizes = [axis.size for axis in stack.graph.axes]
         for step in self.steps:
-            states = step(states, links)
-        nodes = zip(states, ahead, back, strict=True)
-        read = [self._read(torch.cat(node, dim=2), axis) for node, axis in zip(nodes, stack.graph.axes, strict=True)]
+            states = step(states, sizes, links)
+        features = self.readout(torch.cat([states, swept], dim=2)).split(sizes, dim=1)
+        read = [self._read(nodes, axis) for nodes, axis in zip(features, stack.graph.axes, strict=True)]
         tokens = [
             torch.cat([read[layer.out_axis], read[layer.in_axis], norm.log()[:, None]], dim=1)
             for layer, norm in zip(stack.graph.layers, norms, strict=True)
@@ -106,22 +105,11 @@ class NetworkGNN(nn.Module):
             heard[link.in_axis] += 1
         return ahead, back
 
-    def _bias(self, stack: Stack, axis: int, norms: list[Tensor]) -> Tensor | float:
-        """The biases added to an axis's nodes, in units of its incoming weights, along one learned direction."""
-        total: Tensor | float = 0.0
-        for writer in stack.graph.writers(axis):
-            bias = stack.biases[writer]
-            if bias is not None:
-                scaled = bias * (stack.graph.axes[axis].size ** 0.5 / norms[writer])[:, None]
-                total = total + scaled[:, :, None] * self.bias_direction
-        return total
-
-    def _read(self, nodes: Tensor, axis: Axis) -> Tensor:
-        """What an axis tells its layers' tokens. Shape: [B, n, 3H] -> [B, 8H]."""
-        features = self.readout(nodes)
+    def _read(self, features: Tensor, axis: Axis) -> Tensor:
+        """What an axis tells its layers' tokens. Shape: [B, n, H] -> [B, 8H]."""
         if axis.role == "hidden":
             return features.mean(1).repeat(1, _HEADS)
-        gates = self.node_gates(grid_positions(axis.shape, nodes)).view(axis.size, _HEADS, self.hidden_dim)
+        gates = self.node_gates(grid_positions(axis.shape, features)).view(axis.size, _HEADS, self.hidden_dim)
         return torch.einsum("bnh,nkh->bkh", features, gates).flatten(1) / axis.size**0.5
 
 
@@ -149,21 +137,43 @@ class _Step(nn.Module):
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
-        self.forward_message = nn.Linear(hidden_dim, hidden_dim, bias=False)
-        self.backward_message = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.messages = nn.Linear(hidden_dim, 2 * hidden_dim, bias=False)
         self.update = _perceptron(3 * hidden_dim, hidden_dim)
 
-    def forward(self, states: list[Tensor], links: list[_Link]) -> list[Tensor]:
-        """Returns the next states of every axis, [B, n, H] each."""
-        ahead = [torch.zeros_like(state) for state in states]
-        back = [torch.zeros_like(state) for state in states]
+    def forward(self, states: Tensor, sizes: list[int], links: list[_Link]) -> Tensor:
+        """Returns the next states of every axis's nodes. Shape: [B, N, H]."""
+        sent = [axis.chunk(2, dim=2) for axis in self.messages(states).split(sizes, dim=1)]
+        ahead: list[Tensor | None] = [None] * len(sizes)
+        back: list[Tensor | None] = [None] * len(sizes)
         for link in links:
-            ahead[link.out_axis] = ahead[link.out_axis] + link.forward(self.forward_message(states[link.in_axis]))
-            back[link.in_axis] = back[link.in_axis] + link.backward(self.backward_message(states[link.out_axis]))
-        return [
-            state + self.update(torch.cat([state, *messages], dim=2))
-            for state, *messages in zip(states, ahead, back, strict=True)
-        ]
+            ahead[link.out_axis] = _sum(ahead[link.out_axis], link.forward(sent[link.in_axis][0]))
+            back[link.in_axis] = _sum(back[link.in_axis], link.backward(sent[link.out_axis][1]))
+        met = [_joined(side, sizes, states) for side in (ahead, back)]
+        return states + self.update(torch.cat([states, *met], dim=2))
+
+
+def _sum(total: Tensor | None, message: Tensor) -> Tensor:
+    return message if total is None else total + message
+
+
+def _joined(axes: list[Tensor | None], sizes: list[int], like: Tensor) -> Tensor:
+    """Messages to the nodes of all axes, zero where an axis has none. Shape: [B, N, H]."""
+    shape = like.shape
+    parts = [
+        like.new_zeros(shape[0], size, shape[2]) if axis is None else axis
+        for axis, size in zip(axes, sizes, strict=True)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _biases(stack: Stack, norms: list[Tensor]) -> Tensor:
+    """The biases added to each node, in units of its axis's incoming weights. Shape: [B, N]."""
+    totals = [norms[0].new_zeros(len(stack), axis.size) for axis in stack.graph.axes]
+    for layer, bias, norm in zip(stack.graph.layers, stack.biases, norms, strict=True):
+        if bias is not None:
+            scale = stack.graph.axes[layer.out_axis].size ** 0.5 / norm
+            totals[layer.out_axis] = totals[layer.out_axis] + bias * scale[:, None]
+    return torch.cat(totals, dim=1)
 
 
 def _met(state: Tensor, message: Tensor, heard: int) -> Tensor:
