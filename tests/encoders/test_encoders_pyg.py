@@ -127,10 +127,12 @@ def network_reference(encoder: NetworkGNN, data: Data, graph: WeightGraph, model
     unit = data.edge_attr / norm[group][:, None]
     ahead_weight = unit * sizes[outs[data.edge_layer]].sqrt()[:, None]
     back_weight = unit * sizes[ins[data.edge_layer]].sqrt()[:, None]
-    tables = [encoder.tap_gates(grid_positions(layer.taps, unit)) for layer in graph.layers]
+    tables = [encoder.tap_filters(grid_positions(layer.taps, unit)) for layer in graph.layers]
     tapped = torch.tensor([layer.n_tap > 1 for layer in graph.layers])[data.edge_layer]
     both = torch.where(tapped[:, None], looked_up(tables, data.edge_layer, data.edge_tap), 1.0)
-    ahead_gate, back_gate = both.split(encoder.hidden_dim, dim=1)
+    # Each filter serves its share of the channels.
+    share = encoder.hidden_dim // (both.shape[1] // 2)
+    ahead_gate, back_gate = both.repeat_interleave(share, dim=1).split(encoder.hidden_dim, dim=1)
     positions = looked_up([grid_positions(axis.shape, unit) for axis in graph.axes], data.node_axis, data.node_place)
 
     roles = [axis.role for axis in graph.axes]
@@ -176,7 +178,7 @@ def network_reference(encoder: NetworkGNN, data: Data, graph: WeightGraph, model
 
 ENCODERS = {
     "layer_gnn": (lambda: LayerGNN(hidden_dim=6, num_layers=3), layer_reference, "layers"),
-    "network_gnn": (lambda: NetworkGNN(hidden_dim=6, num_layers=2), network_reference, "network"),
+    "network_gnn": (lambda: NetworkGNN(hidden_dim=16, num_layers=2), network_reference, "network"),
 }
 
 

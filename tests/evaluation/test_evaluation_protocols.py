@@ -5,11 +5,11 @@ from peace.errors import InputError
 from peace.evaluation.protocols import protocols
 
 
-def test_test_models_are_split_by_whether_training_saw_their_task() -> None:
+def test_queries_are_told_apart_by_split_and_by_whether_training_saw_their_task() -> None:
     rows = DataFrame(
         {
-            "task": ["a", "a", "b", "c", "b", None, "d", None],
-            "split": ["train", "test", "test", "val", "train", "test", "test", "train"],
+            "task": ["a", "a", "b", "c", "b", None, "d", "b"],
+            "split": ["train", "test", "test", "val", "train", "test", "test", "val"],
         },
         index=list("stuvwxyz"),
     )
@@ -17,6 +17,7 @@ def test_test_models_are_split_by_whether_training_saw_their_task() -> None:
     assert {name: mask.tolist() for name, mask in masks.items()} == {
         "seen": [False, True, True, False, False, False, False, False],
         "unseen": [False, False, False, False, False, False, True, False],
+        "val": [False, False, False, False, False, False, False, True],
     }
     assert masks["seen"].dtype == bool
 

@@ -1,5 +1,6 @@
 """The network-wide graph encoder: nodes shared between layers, so that the wiring from inputs to outputs is seen."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -14,8 +15,10 @@ from peace.graph.weight_graph import Axis
 
 _HEADS = 8
 
-Gates = tuple[Tensor | None, Tensor | None]
-"""Gates of a layer's taps on the way to its outputs and back to its inputs, None for a single tap."""
+_FILTERS = 8
+
+Filters = tuple[Tensor | None, Tensor | None]
+"""Filters of a layer's taps on the way to its outputs and back to its inputs, [n_tap, 8] each, None for one tap."""
 
 
 @ENCODERS.register("network_gnn")
@@ -55,7 +58,7 @@ class NetworkGNN(nn.Module):
         self.hidden_dim, self.output_dim = hidden_dim, 2 * _HEADS * hidden_dim + 1
         self.input_codes = _position_codes(hidden_dim)
         self.output_codes = _position_codes(hidden_dim)
-        self.tap_gates = _position_codes(2 * hidden_dim)
+        self.tap_filters = _position_codes(2 * _FILTERS)
         self.node_gates = _position_codes(_HEADS * hidden_dim)
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
         self.start = nn.Linear(2 * hidden_dim, hidden_dim)
@@ -65,7 +68,7 @@ class NetworkGNN(nn.Module):
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
         norms = [_norm(weight) for weight in stack.weights]
-        links = [_Link(stack, place, norm, self._gates(stack, place)) for place, norm in enumerate(norms)]
+        links = [_Link(stack, place, norm, self._filters(stack, place)) for place, norm in enumerate(norms)]
         swept = torch.cat([torch.cat(sides, dim=1) for sides in self._sweeps(stack, links)], dim=2)
         states = self.start(swept) + _biases(stack, norms)[:, :, None] * self.bias_direction
         # Nodes of all axes stand in one tensor, so that what is done to each node is done once.
@@ -80,11 +83,11 @@ class NetworkGNN(nn.Module):
         ]
         return torch.stack(tokens, dim=1)
 
-    def _gates(self, stack: Stack, place: int) -> Gates:
+    def _filters(self, stack: Stack, place: int) -> Filters:
         layer = stack.graph.layers[place]
         if layer.n_tap == 1:
             return None, None
-        ahead, back = self.tap_gates(grid_positions(layer.taps, stack.weights[0])).chunk(2, dim=1)
+        ahead, back = self.tap_filters(grid_positions(layer.taps, stack.weights[0])).chunk(2, dim=1)
         return ahead, back
 
     def _sweeps(self, stack: Stack, links: list["_Link"]) -> tuple[list[Tensor], list[Tensor]]:
@@ -116,20 +119,34 @@ class NetworkGNN(nn.Module):
 class _Link:
     """One layer of a stack as something that messages go along."""
 
-    def __init__(self, stack: Stack, place: int, norm: Tensor, gates: Gates) -> None:
+    def __init__(self, stack: Stack, place: int, norm: Tensor, filters: Filters) -> None:
         layer, weight = stack.graph.layers[place], stack.weights[place]
-        self.out_axis, self.in_axis = layer.out_axis, layer.in_axis
+        self.out_axis, self.in_axis, self.groups = layer.out_axis, layer.in_axis, layer.groups
         unit = weight / norm[:, None, None, None]
-        self.ahead, self.back = unit * weight.shape[1] ** 0.5, unit * (layer.groups * weight.shape[2]) ** 0.5
-        self.gates, self.groups = gates, layer.groups
+        self.ahead = _filtered(unit * weight.shape[1] ** 0.5, filters[0])
+        self.back = _filtered(unit * (layer.groups * weight.shape[2]) ** 0.5, filters[1])
 
     def forward(self, states: Tensor) -> Tensor:
         """Returns messages to the output nodes. Shape: [B, n_in, H] -> [B, n_out, H]."""
-        return to_outputs(self.ahead, states, self.gates[0], self.groups)
+        return self._sent(to_outputs, self.ahead, states)
 
     def backward(self, states: Tensor) -> Tensor:
         """Returns messages to the input nodes. Shape: [B, n_out, H] -> [B, n_in, H]."""
-        return to_inputs(self.back, states, self.gates[1], self.groups)
+        return self._sent(to_inputs, self.back, states)
+
+    def _sent(self, send: Callable[..., Tensor], weight: Tensor, states: Tensor) -> Tensor:
+        if len(weight) == len(states):
+            return send(weight, states, None, self.groups)
+        # Each filter is a model of its own that moves its share of the channels.
+        shares = states.unflatten(2, (_FILTERS, -1)).transpose(1, 2).flatten(0, 1)
+        return send(weight, shares, None, self.groups).unflatten(0, (-1, _FILTERS)).transpose(1, 2).flatten(2)
+
+
+def _filtered(weight: Tensor, filters: Tensor | None) -> Tensor:
+    """Each filter's sum over taps. Shape: [B, n_out, n_in, n_tap] -> [8 B, n_out, n_in, 1]."""
+    if filters is None:
+        return weight
+    return (filters.T @ weight.flatten(1, 2).mT).flatten(0, 1).unflatten(1, weight.shape[1:3])[..., None]
 
 
 class _Step(nn.Module):
