@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.positions import POSITION_DIM, grid_positions
+from peace.errors import InputError
 from peace.graph.stack import Stack
 from peace.graph.weight_graph import Axis
 
@@ -25,8 +26,9 @@ Filters = tuple[Tensor | None, Tensor | None]
 class NetworkGNN(nn.Module):
     """One token per layer from message passing over the whole network.
 
-    All layers that touch an axis share its nodes. Along a layer a message is Σ_j Σ_t A_ijt γ_t ⊙ x_j, γ a learned
-    function of the tap's place, A scaled to root-mean-square row norm 1.
+    All layers that touch an axis share its nodes. Along a layer a message is Σ_j Σ_t A_ijt γ_t ⊙ x_j, A scaled to
+    root-mean-square row norm 1. γ_t holds 8 learned functions of the tap's place, each for an eighth of the channels:
+    a kernel is filtered 8 times before any message is sent, and messages cost as if it had one tap.
 
     1. *Sweeps.* Codes of the input nodes' positions go forward through all layers, codes of the output nodes' positions
        backward, by messages alone. A node then knows x, what reaches it from each input, and y, what it contributes to
@@ -40,21 +42,27 @@ class NetworkGNN(nn.Module):
        learned functions of their position before the mean, so that it keeps who is who.
 
     Args:
-        hidden_dim: H.
+        hidden_dim: H, a multiple of 8.
         num_layers: Number of message passing steps after the sweeps.
+
+    Raises:
+        InputError: `hidden_dim` is no multiple of 8.
 
     Shape:
         Stack of B models with L layers -> [B, L, 16 H + 1].
 
     Reference:
         Kofinas et al. 2024, arXiv:2403.12143, for the graph (neurons as nodes, weights as edges, position features on
-        inputs and outputs). Sweeps, tap gates and dense products are ours.
+        inputs and outputs). Sweeps, filters of taps and dense products are ours.
     """
 
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
 
     def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 2) -> None:
         super().__init__()
+        if hidden_dim % _FILTERS:
+            raise InputError("channels do not divide into filters", got=f"hidden_dim {hidden_dim}",
+                             expected=f"a multiple of {_FILTERS}", do="change encoder.hidden_dim")  # fmt: skip
         self.hidden_dim, self.output_dim = hidden_dim, 2 * _HEADS * hidden_dim + 1
         self.input_codes = _position_codes(hidden_dim)
         self.output_codes = _position_codes(hidden_dim)
