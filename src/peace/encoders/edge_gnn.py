@@ -69,17 +69,19 @@ class EdgeGNN(nn.Module):
         """Returns a token per layer. Shape: [B, L, 16 H + E + 1]."""
         self._check(stack)
         ahead, back, _ = self.sweeps(stack)
-        nodes = [self.start(torch.cat([unit(own)[0] for own in pair], dim=2))
-                 for pair in zip(ahead.states, back.states, strict=True)]  # fmt: skip
-        sizes = [unit(weight.flatten(2)) for weight in stack.weights]
-        edges = [self._edges(layer, scaled.view_as(weight))
-                 for layer, weight, (scaled, _) in zip(stack.graph.layers, stack.weights, sizes, strict=True)]  # fmt: skip
+        swept = zip(ahead.states, back.states, strict=True)
+        nodes = [self.start(torch.cat([unit(states)[0] for states in pair], dim=2)) for pair in swept]
+        scaled, logs = zip(*(unit(weight.flatten(2)) for weight in stack.weights), strict=True)
+        edges = [
+            self._edges(layer, unit_rows.unflatten(2, (-1, layer.n_tap)))
+            for layer, unit_rows in zip(stack.graph.layers, scaled, strict=True)
+        ]
         for step in self.steps:
             nodes, edges = step(stack.graph, nodes, edges)
         read = [self.mean(self.readout(states), axis) for states, axis in zip(nodes, stack.graph.axes, strict=True)]
         tokens = [
             torch.cat([read[layer.out_axis], read[layer.in_axis], edge.mean((1, 2, 3, 4)), log[:, None]], dim=1)
-            for layer, edge, (_, log) in zip(stack.graph.layers, edges, sizes, strict=True)
+            for layer, edge, log in zip(stack.graph.layers, edges, logs, strict=True)
         ]
         return torch.stack(tokens, dim=1)
 
