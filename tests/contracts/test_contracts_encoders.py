@@ -6,6 +6,7 @@ By default every encoder is tested with one aggregator and every aggregator with
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,14 @@ from peace.augmentations.erasing import Erasing
 from peace.augmentations.noise import Noise
 from peace.config import compose
 from peace.encoders import ENCODERS, Symmetry
+from peace.graph.assembly import from_group
 from peace.graph.build import from_architecture
+from peace.graph.derive import derive
+from peace.graph.group import SymmetryGroup
 from peace.graph.reading import Reading
 from peace.graph.stack import Stack, join
 from peace.graph.symmetry import GroupElement, sample
+from peace.graph.weight_graph import WeightGraph
 from peace.losses.nt_xent import NTXent
 from peace.models.embedder import Embedder, HeadConfig, RegressionConfig, build_embedder
 from peace.models.saving import load_producer, save_producer
@@ -51,6 +56,7 @@ components = pairs(lambda encoder, aggregator: encoder == ENCODER or aggregator 
 encoders = pairs(lambda encoder, aggregator: aggregator == AGGREGATOR)
 
 
+@lru_cache(maxsize=64)
 def networks(name: str, models: int = 3, seed: int = 0) -> Stack:
     """Random models of an architecture, biases included, in float64."""
     draw, text = torch.Generator().manual_seed(seed), json.dumps(NODES[name])
@@ -61,9 +67,13 @@ def networks(name: str, models: int = 3, seed: int = 0) -> Stack:
     return Stack.of(from_architecture(text), tensors)
 
 
+@lru_cache(maxsize=3)
+def composed(graph: str) -> dict[str, object]:
+    return compose("pretrain", [f"graph={graph}", "regression.targets=[epoch]"])
+
+
 def config(encoder: str, aggregator: str, graph: str = "canonical") -> dict[str, object]:
-    words = [f"graph={graph}", "regression.targets=[epoch]"]
-    return {**compose("pretrain", words), "encoder": {"name": encoder}, "aggregator": {"name": aggregator}}
+    return {**composed(graph), "encoder": {"name": encoder}, "aggregator": {"name": aggregator}}
 
 
 def embedder(encoder: str, aggregator: str, graph: str = "canonical") -> Embedder:
@@ -224,11 +234,20 @@ def test_eight_models_are_overfitted(encoder: str, aggregator: str) -> None:
 
 
 @components
-@pytest.mark.parametrize("steps", [0, 5])
-def test_embeddings_react_to_every_layer(encoder: str, aggregator: str, steps: int) -> None:
-    made = embedder(encoder, aggregator)
-    trained(made, [networks(name, 4, seed=5).to(torch.float32) for name in NODES], steps)
-    for name in NODES:
+def test_embeddings_react_to_every_layer(encoder: str, aggregator: str) -> None:
+    assert_reacts(embedder(encoder, aggregator), tuple(NODES))
+
+
+@encoders
+def test_embeddings_still_react_to_every_layer_after_training(encoder: str, aggregator: str) -> None:
+    made, names = embedder(encoder, aggregator), ("mlp-tanh", "cnn-relu")
+    trained(made, [networks(name, 4, seed=5).to(torch.float32) for name in names], 5)
+    assert_reacts(made, names)
+
+
+def assert_reacts(made: Embedder, names: tuple[str, ...]) -> None:
+    """Asserts that changing one tensor of each layer in turn moves the embedding."""
+    for name in names:
         stack = networks(name)
         noise = change_by(made, stack, moved) if "permutation" in made.encoder.symmetries else 0.0
         for place in range(len(stack.graph.layers)):
@@ -258,7 +277,7 @@ def damaged(stack: Stack) -> Stack:
     return join([*(without(stack, place) for place in layers), without(stack, *layers), erased, stack])
 
 
-@components
+@encoders
 @pytest.mark.parametrize("graph", ["canonical", "frobenius", "raw"])
 def test_zero_layers_and_erased_neurons_are_embedded(encoder: str, aggregator: str, graph: str) -> None:
     made = embedder(encoder, aggregator, graph)
@@ -270,7 +289,7 @@ def test_zero_layers_and_erased_neurons_are_embedded(encoder: str, aggregator: s
     assert all(tensor.grad.isfinite().all() for tensor in (*made.parameters(), *inputs) if tensor.grad is not None)
 
 
-@components
+@encoders
 def test_half_precision_gives_nearly_the_same(encoder: str, aggregator: str) -> None:
     made = embedder(encoder, aggregator)
     batch = [damaged(networks(name)).to(torch.float32) for name in NODES]
@@ -280,3 +299,63 @@ def test_half_precision_gives_nearly_the_same(encoder: str, aggregator: str) -> 
     loss.backward()
     assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
     assert F.cosine_similarity(embeddings.float(), made.embed(batch), dim=1).min() > 0.99
+
+
+class Wired(nn.Module):
+    """Batch normalisation, a grouped convolution on a residual stream, a block of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.inner = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.attend_norm, self.attend = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.stem(x)).relu()
+        h = (h + self.inner(h).relu()).flatten(2).mT
+        read = self.attend_norm(h)
+        return self.head((h + self.attend(read, read, read, need_weights=False)[0]).mean(1))
+
+
+@lru_cache(maxsize=1)
+def wired() -> tuple[SymmetryGroup, WeightGraph]:
+    group = derive(Wired().eval(), torch.zeros(2, 2, 5, 5))
+    return group, from_group(group)
+
+
+def wired_models(models: int) -> list[dict[str, Tensor]]:
+    """State dicts with random numbers in every tensor."""
+    draw, (group, _) = torch.Generator().manual_seed(0), wired()
+    found = [
+        {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in group.shapes.items()}
+        for _ in range(models)
+    ]
+    return [{name: tensor.abs() + 0.5 if "var" in name else tensor for name, tensor in m.items()} for m in found]
+
+
+def embedded(made: Embedder, models: list[dict[str, Tensor]]) -> Tensor:
+    return made.embed([made.reading.of_models(*wired(), models, torch.float64)])
+
+
+@encoders
+@torch.no_grad()
+def test_a_network_of_any_wiring_is_embedded_up_to_its_group(encoder: str, aggregator: str) -> None:
+    made, models = embedder(encoder, aggregator).double(), wired_models(3)
+    own = embedded(made, models)
+    assert own.isfinite().all()
+    assert change(torch.cat([embedded(made, [model]) for model in models]), own) < EXACT
+    group, _ = wired()
+    element = group.sample(torch.Generator().manual_seed(1), general=False)
+    assert group.moved(element) > 0.5
+    apart = change(embedded(made, [element.apply(model) for model in models]), own)
+    assert apart < 100 * EXACT if "permutation" in made.encoder.symmetries else apart > 10 * SINGLE
+
+
+@encoders
+@torch.no_grad()
+def test_embeddings_react_to_every_tensor_of_a_network_of_any_wiring(encoder: str, aggregator: str) -> None:
+    made, models = embedder(encoder, aggregator).double(), wired_models(2)
+    own = embedded(made, models[:1])
+    for name in models[0]:
+        assert change(embedded(made, [{**models[0], name: models[1][name]}]), own) > 0.1 * SINGLE, name
