@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-Expansion = Annotated[int, Field(ge=0, le=8)]
+Expansion = Annotated[int, Field(ge=0, le=6)]
 """Number of hops and of structural components; higher powers of a wide layer's spectrum leave float32."""
 
 _FLOOR = 1e-2

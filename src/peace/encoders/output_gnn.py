@@ -41,7 +41,7 @@ class OutputGNN(LayerEncoder):
         num_layers: T, the number of updates.
         mixing: How nodes hear of each other.
         feature_expansion: K: features of K hops along the layer and K structural components beside the features
-            themselves, see `peace.encoders.feature_expansion`; 0 for none, at most 8.
+            themselves, see `peace.encoders.feature_expansion`; 0 for none, at most 6.
         kinds: `shared`: one module for all kinds of layers; `each`: one for each kind.
 
     Shape:
