@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.places import HEADS, NodeMean
-from peace.encoders.sweeps import Gates, Sweeps, Tally, unit
+from peace.encoders.sweeps import Gates, Sweeps, Tally, log_size, unit
 from peace.graph.stack import Stack
 from peace.graph.weight_graph import Axis
 
@@ -96,7 +96,7 @@ class _Invariants(nn.Module):
         product, size = unit(product.to(log))
         strength = (product.square().mean(2, keepdim=True) + _FLOOR).log()
         # Of an axis that nothing has reached from one side, the logarithm is that of zero.
-        total = torch.where(product.detach().any(2).any(1), log + size, 0).asinh()
+        total = torch.where(product.detach().any(dim=(1, 2)), log + size, 0).asinh()
         return torch.cat([self.norm(product), strength, total[:, None, None].expand_as(strength)], dim=2)
 
 
@@ -113,9 +113,9 @@ class _Step(nn.Module):
 
     def forward(self, axis: Axis, h: Tensor, g: Tensor, m: Tensor, n: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the next states of an axis, [B, n, H] each, from states and messages."""
-        size = unit(h * g)[1]
-        m = m * (size - unit(m * g)[1]).exp()[:, None, None]
-        n = n * (size - unit(h * n)[1]).exp()[:, None, None]
+        size = log_size(h * g)
+        m = m * (size - log_size(m * g)).exp()[:, None, None]
+        n = n * (size - log_size(h * n)).exp()[:, None, None]
         features = self.invariants(axis, torch.cat([h, m], dim=2), torch.cat([g, n], dim=2), log)
         gates = self.gates(features).chunk(4, dim=2)
         h = h + gates[0] * self.covariant[0](h) + gates[1] * self.covariant[1](m)

@@ -39,8 +39,8 @@ class Tally:
         """Adds one more message, e^log times the given, log being 0 where none is given. Shapes: [B, n, H], [B]."""
         log = self.logs[axis].new_zeros(len(message)) if log is None else log
         heard, self._heard[axis] = self._heard[axis], self._heard[axis] + 1
-        parts = [(self.states[axis] * heard**0.5, self.logs[axis]), (message, log)]
-        self.states[axis], self.logs[axis] = _sum(parts, (heard + 1) ** 0.5)
+        before = [(self.states[axis] * (heard / (heard + 1)) ** 0.5, self.logs[axis])] if heard else []
+        self.states[axis], self.logs[axis] = _sum([*before, (message / (heard + 1) ** 0.5, log)])
 
 
 class Sweeps(nn.Module):
@@ -103,18 +103,36 @@ def unit(states: Tensor) -> tuple[Tensor, Tensor]:
 
     Shape: [B, n, H] -> [B, n, H], [B].
     """
-    peak = states.detach().abs().amax((1, 2), keepdim=True)
+    states, peak, size = _sized(states)
+    return states / size[:, None, None], (peak * size).log()
+
+
+def log_size(states: Tensor) -> Tensor:
+    """Returns the logarithm of each model's root mean square, 0 for zero states. Shape: [B, n, H] -> [B]."""
+    _, peak, size = _sized(states)
+    return (peak * size).log()
+
+
+def _sized(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """States over their largest entry, that entry, and their root mean square: not below 1 / (n H), or 1 for zeros."""
+    peak = _peak(states)
     peak = torch.where(peak > 0, peak, 1)
-    # Not below 1 / (n H), however small the states are, and exactly zero where they are.
-    square = (states / peak).square().mean((1, 2), keepdim=True)
-    size = torch.where(square > 0, square, 1).sqrt()
-    return states / peak / size, (peak * size).log()[:, 0, 0]
+    states = states / peak[:, None, None]
+    size = torch.linalg.vector_norm(states, dim=(1, 2)) / states[0].numel() ** 0.5
+    return states, peak, torch.where(size > 0, size, 1)
 
 
-def _sum(parts: Sequence[tuple[Tensor, Tensor]], divisor: float = 1.0) -> tuple[Tensor, Tensor]:
+def _peak(states: Tensor) -> Tensor:
+    """The largest entry, to divide by and to multiply with elsewhere: a constant to the gradient. Shape: [B]."""
+    return torch.linalg.vector_norm(states.detach(), ord=torch.inf, dim=(1, 2))
+
+
+def _sum(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """The sum of e^log times states, in the same form. Shapes: [B, n, H], [B]."""
-    top = torch.stack([log for _, log in parts]).amax(0)
-    total = sum(states * (log - top).exp()[:, None, None] for states, log in parts) / divisor
-    peak = total.detach().abs().amax((1, 2))
+    top, total = parts[0][1], parts[0][0]
+    if len(parts) > 1:
+        top = torch.stack([log for _, log in parts]).amax(0)
+        total = sum(states * (log - top).exp()[:, None, None] for states, log in parts)
+    peak = _peak(total)
     held = torch.where(peak > 0, peak, 1)
     return total / held[:, None, None], torch.where(peak > 0, top + held.log(), _NOTHING)
