@@ -103,3 +103,14 @@ def test_a_tally_by_hand() -> None:
     scaled, log = unit(torch.tensor([[[3e-30, -4e-30]], [[0.0, 0.0]]]))
     torch.testing.assert_close(scaled, torch.tensor([[[3.0, -4.0]], [[0.0, 0.0]]]) / 12.5**0.5)
     torch.testing.assert_close(log, torch.tensor([12.5**0.5 * 1e-30, 1.0], dtype=torch.float64).log().float())
+
+
+def test_gradients_are_those_of_the_whole_computation() -> None:
+    """What states are divided by is a constant to autograd, which finite differences do not know."""
+    stack, made = mlp([2]).select(slice(0, 1)), encoder().double()
+    probe = torch.randn(2, made.output_dim, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def probed(*weights: Tensor) -> Tensor:
+        return (made(replace(stack, weights=weights)) * probe).sum()
+
+    assert torch.autograd.gradcheck(probed, tuple(w.clone().requires_grad_() for w in stack.weights), eps=1e-7)
