@@ -1,8 +1,12 @@
-"""What every encoder promises under every aggregator, at default arguments; a new one is tested by being there."""
+"""What every encoder promises under every aggregator, at default arguments; a new one is tested by being there.
+
+By default every encoder is tested with one aggregator and every aggregator with one encoder; `slow` is all the others.
+"""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pytest
@@ -14,31 +18,45 @@ from peace.aggregators import AGGREGATORS
 from peace.augmentations.erasing import Erasing
 from peace.augmentations.noise import Noise
 from peace.config import compose
-from peace.encoders import ENCODERS
+from peace.encoders import ENCODERS, Symmetry
+from peace.graph.assembly import from_group
 from peace.graph.build import from_architecture
+from peace.graph.derive import derive
+from peace.graph.group import SymmetryGroup
 from peace.graph.reading import Reading
 from peace.graph.stack import Stack, join
 from peace.graph.symmetry import GroupElement, sample
+from peace.graph.weight_graph import WeightGraph
 from peace.losses.nt_xent import NTXent
 from peace.models.embedder import Embedder, HeadConfig, RegressionConfig, build_embedder
 from peace.models.saving import load_producer, save_producer
 from peace.zoo.architectures import build
 
-COMPONENTS = [(encoder, aggregator) for encoder in ENCODERS.names() for aggregator in AGGREGATORS.names()]
+ENCODER, AGGREGATOR = "network_gnn", "mean"
 EXACT, SINGLE = 1e-10, 1e-4
 
-_IMAGE = {"input_shape": [2, 7, 7], "outputs": 4}
-_CNN = {"name": "cnn", "channels": [4, 5], "kernels": [2, 2], "pools": [2, 1], **_IMAGE}
+_MLP = {"name": "mlp", "input_shape": [2, 4, 4], "outputs": 4}
+_CNN = {"name": "cnn", "channels": [4, 5], "kernels": [2, 2], "pools": [2, 1], "input_shape": [2, 7, 7], "outputs": 4}
 NODES = {
-    "mlp-relu": {"name": "mlp", "hidden": [6, 5], "activation": "relu", **_IMAGE},
-    "mlp-tanh": {"name": "mlp", "hidden": [6], "activation": "tanh", **_IMAGE},
+    "mlp-relu": {**_MLP, "hidden": [6, 5], "activation": "relu"},
+    "mlp-tanh": {**_MLP, "hidden": [6], "activation": "tanh"},
     "cnn-relu": {**_CNN, "hidden": [6], "activation": "relu"},
     "cnn-tanh": {**_CNN, "hidden": [], "activation": "tanh"},
 }
 
-components = pytest.mark.parametrize(("encoder", "aggregator"), COMPONENTS)
+
+def pairs(own: Callable[[str, str], bool]) -> pytest.MarkDecorator:
+    """Every encoder with every aggregator, all but its own pairs slow."""
+    every = [(encoder, aggregator) for encoder in ENCODERS.names() for aggregator in AGGREGATORS.names()]
+    marked = [pytest.param(*pair, marks=() if own(*pair) else pytest.mark.slow) for pair in every]
+    return pytest.mark.parametrize(("encoder", "aggregator"), marked)
 
 
+components = pairs(lambda encoder, aggregator: encoder == ENCODER or aggregator == AGGREGATOR)
+encoders = pairs(lambda encoder, aggregator: aggregator == AGGREGATOR)
+
+
+@lru_cache(maxsize=64)
 def networks(name: str, models: int = 3, seed: int = 0) -> Stack:
     """Random models of an architecture, biases included, in float64."""
     draw, text = torch.Generator().manual_seed(seed), json.dumps(NODES[name])
@@ -49,9 +67,13 @@ def networks(name: str, models: int = 3, seed: int = 0) -> Stack:
     return Stack.of(from_architecture(text), tensors)
 
 
+@lru_cache(maxsize=3)
+def composed(graph: str) -> dict[str, object]:
+    return compose("pretrain", [f"graph={graph}", "regression.targets=[epoch]"])
+
+
 def config(encoder: str, aggregator: str, graph: str = "canonical") -> dict[str, object]:
-    words = [f"graph={graph}", "regression.targets=[epoch]"]
-    return {**compose("pretrain", words), "encoder": {"name": encoder}, "aggregator": {"name": aggregator}}
+    return {**composed(graph), "encoder": {"name": encoder}, "aggregator": {"name": aggregator}}
 
 
 def embedder(encoder: str, aggregator: str, graph: str = "canonical") -> Embedder:
@@ -79,37 +101,58 @@ def rescaled(stack: Stack) -> Stack:
     return GroupElement(same, element.scales).apply(stack)
 
 
+SYMMETRIES: dict[Symmetry, tuple[tuple[str, ...], Callable[[Stack], Stack]]] = {
+    "permutation": (tuple(NODES), permuted),
+    "positive": (("mlp-relu", "cnn-relu"), rescaled),
+    "sign": (("mlp-tanh", "cnn-tanh"), rescaled),
+}
+"""Networks that have a symmetry, and what moves them by it."""
+
+
 def change(first: Tensor, second: Tensor) -> float:
     """The largest distance of a model's two embeddings, relative to their length."""
     return ((first - second).norm(dim=1) / second.norm(dim=1)).max().item()
 
 
 @torch.no_grad()
-def change_by(made: Embedder, stack: Stack, move: Callable[[Stack], Stack]) -> float:
-    dtype = next(made.parameters()).dtype
-    return change(made.embed([move(stack).to(dtype)]), made.embed([stack.to(dtype)]))
+def change_by(made: Embedder, stack: Stack, *moves: Callable[[Stack], Stack]) -> list[float]:
+    """How far each move takes the embeddings, all in one batch."""
+    batch = join([stack, *(move(stack) for move in moves)]).to(next(made.parameters()).dtype)
+    own, *others = made.embed([batch]).split(len(stack))
+    return [change(other, own) for other in others]
 
 
 def assert_invariant(made: Embedder, stack: Stack, move: Callable[[Stack], Stack]) -> None:
-    assert change_by(made.float(), stack, move) < SINGLE
-    assert change_by(made.double(), stack, move) < EXACT
+    assert change_by(made.float(), stack, move)[0] < SINGLE
+    assert change_by(made.double(), stack, move)[0] < EXACT
 
 
-@components
+def assert_symmetric(made: Embedder, name: str, move: Callable[[Stack], Stack], declared: bool) -> None:
+    """Asserts that a move passes where it is declared, and does not, by far, where it is not."""
+    if declared:
+        return assert_invariant(made, networks(name), move)
+    with pytest.raises(AssertionError):
+        assert_invariant(made, networks(name), move)
+    assert change_by(made, networks(name), move)[0] > 10 * SINGLE
+
+
+@encoders
 @pytest.mark.parametrize("graph", ["canonical", "frobenius"])
 def test_embeddings_do_not_change_under_the_whole_group(encoder: str, aggregator: str, graph: str) -> None:
     for name in NODES:
-        assert_invariant(embedder(encoder, aggregator, graph), networks(name), moved)
+        made = embedder(encoder, aggregator, graph)
+        assert_symmetric(made, name, moved, "permutation" in made.encoder.symmetries)
 
 
-@components
-def test_raw_weights_do_not_pass_under_scaling(encoder: str, aggregator: str) -> None:
-    for name in NODES:
+@encoders
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_raw_weights_pass_under_what_is_declared_and_nothing_else(
+    encoder: str, aggregator: str, symmetry: Symmetry
+) -> None:
+    names, move = SYMMETRIES[symmetry]
+    for name in names:
         made = embedder(encoder, aggregator, "raw")
-        assert_invariant(made, networks(name), permuted)
-        with pytest.raises(AssertionError):
-            assert_invariant(made, networks(name), rescaled)
-        assert change_by(made, networks(name), rescaled) > 10 * SINGLE
+        assert_symmetric(made, name, move, symmetry in made.encoder.symmetries)
 
 
 class Flattening(nn.Module):
@@ -127,9 +170,7 @@ def test_an_encoder_that_flattens_does_not_pass_under_permutation(aggregator: st
     pooled = AGGREGATORS.build({"name": aggregator}, input_dim=Flattening.output_dim)
     made = Embedder(Reading(), Flattening(), pooled, 128, HeadConfig(), RegressionConfig()).eval()
     for name in NODES:
-        with pytest.raises(AssertionError):
-            assert_invariant(made, networks(name), permuted)
-        assert change_by(made, networks(name), permuted) > 10 * SINGLE
+        assert_symmetric(made, name, permuted, declared=False)
 
 
 @components
@@ -195,17 +236,25 @@ def test_eight_models_are_overfitted(encoder: str, aggregator: str) -> None:
 
 
 @components
-@pytest.mark.parametrize("steps", [0, 5])
-def test_embeddings_react_to_every_layer(encoder: str, aggregator: str, steps: int) -> None:
-    made = embedder(encoder, aggregator)
-    trained(made, [networks(name, 4, seed=5).to(torch.float32) for name in NODES], steps)
-    for name in NODES:
+def test_embeddings_react_to_every_layer(encoder: str, aggregator: str) -> None:
+    assert_reacts(embedder(encoder, aggregator), tuple(NODES))
+
+
+@encoders
+def test_embeddings_still_react_to_every_layer_after_training(encoder: str, aggregator: str) -> None:
+    made, names = embedder(encoder, aggregator), ("mlp-tanh", "cnn-relu")
+    trained(made, [networks(name, 4, seed=5).to(torch.float32) for name in names], 5)
+    assert_reacts(made, names)
+
+
+def assert_reacts(made: Embedder, names: tuple[str, ...]) -> None:
+    """Asserts that changing one tensor of each layer in turn moves the embedding."""
+    for name in names:
         stack = networks(name)
-        noise = change_by(made, stack, moved)
-        for place in range(len(stack.graph.layers)):
-            for kind in ("weights", "biases"):
-                found = change_by(made, stack, lambda given, k=kind, p=place: exchanged(given, k, p))
-                assert found > max(SINGLE, 10 * noise), (name, kind, place)
+        changes = [(kind, place) for kind in ("weights", "biases") for place in range(len(stack.weights))]
+        noise, *found = change_by(made, stack, moved, *(partial(exchanged, kind=k, place=p) for k, p in changes))
+        least = max(SINGLE, 10 * noise) if "permutation" in made.encoder.symmetries else SINGLE
+        assert all(moving > least for moving in found), (name, dict(zip(changes, found, strict=True)))
 
 
 def exchanged(stack: Stack, kind: str, place: int) -> Stack:
@@ -229,7 +278,7 @@ def damaged(stack: Stack) -> Stack:
     return join([*(without(stack, place) for place in layers), without(stack, *layers), erased, stack])
 
 
-@components
+@encoders
 @pytest.mark.parametrize("graph", ["canonical", "frobenius", "raw"])
 def test_zero_layers_and_erased_neurons_are_embedded(encoder: str, aggregator: str, graph: str) -> None:
     made = embedder(encoder, aggregator, graph)
@@ -241,7 +290,7 @@ def test_zero_layers_and_erased_neurons_are_embedded(encoder: str, aggregator: s
     assert all(tensor.grad.isfinite().all() for tensor in (*made.parameters(), *inputs) if tensor.grad is not None)
 
 
-@components
+@encoders
 def test_half_precision_gives_nearly_the_same(encoder: str, aggregator: str) -> None:
     made = embedder(encoder, aggregator)
     batch = [damaged(networks(name)).to(torch.float32) for name in NODES]
@@ -251,3 +300,62 @@ def test_half_precision_gives_nearly_the_same(encoder: str, aggregator: str) -> 
     loss.backward()
     assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
     assert F.cosine_similarity(embeddings.float(), made.embed(batch), dim=1).min() > 0.99
+
+
+class Wired(nn.Module):
+    """Batch normalisation, a grouped convolution on a residual stream, a block of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.inner = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.attend_norm, self.attend = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.stem(x)).relu()
+        h = (h + self.inner(h).relu()).flatten(2).mT
+        read = self.attend_norm(h)
+        return self.head((h + self.attend(read, read, read, need_weights=False)[0]).mean(1))
+
+
+@lru_cache(maxsize=1)
+def wired() -> tuple[SymmetryGroup, WeightGraph]:
+    group = derive(Wired().eval(), torch.zeros(2, 2, 5, 5))
+    return group, from_group(group)
+
+
+def wired_models(models: int) -> list[dict[str, Tensor]]:
+    """State dicts with random numbers in every tensor."""
+    draw, (group, _) = torch.Generator().manual_seed(0), wired()
+    found = [
+        {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in group.shapes.items()}
+        for _ in range(models)
+    ]
+    return [{name: tensor.abs() + 0.5 if "var" in name else tensor for name, tensor in m.items()} for m in found]
+
+
+def embedded(made: Embedder, models: list[dict[str, Tensor]]) -> Tensor:
+    return made.embed([made.reading.of_models(*wired(), models, torch.float64)])
+
+
+@encoders
+@torch.no_grad()
+def test_a_network_of_any_wiring_is_embedded_up_to_its_group(encoder: str, aggregator: str) -> None:
+    made, models = embedder(encoder, aggregator).double(), wired_models(3)
+    own = embedded(made, models)
+    assert own.isfinite().all()
+    assert change(torch.cat([embedded(made, [model]) for model in models]), own) < EXACT
+    group, _ = wired()
+    element = group.sample(torch.Generator().manual_seed(1), general=False)
+    assert group.moved(element) > 0.5
+    apart = change(embedded(made, [element.apply(model) for model in models]), own)
+    assert apart < 100 * EXACT if "permutation" in made.encoder.symmetries else apart > 10 * SINGLE
+
+
+@encoders
+@torch.no_grad()
+def test_embeddings_react_to_every_tensor_of_a_network_of_any_wiring(encoder: str, aggregator: str) -> None:
+    made, (one, other) = embedder(encoder, aggregator).double(), wired_models(2)
+    own, *found = embedded(made, [one, *({**one, name: other[name]} for name in one)]).split(1)
+    assert all(change(changed, own) > 0.1 * SINGLE for changed in found), [change(changed, own) for changed in found]
