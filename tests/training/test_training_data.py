@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable, Iterable
+from itertools import starmap
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,6 +12,7 @@ from peace.augmentations.near_duplicate import NearDuplicate
 from peace.errors import InputError
 from peace.graph.stack import Stack
 from peace.training.data import Probe, Steps, Views, ZooData
+from peace.training.sampler import SamplerConfig
 from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 Make = Callable[..., ZooData]
@@ -22,8 +24,11 @@ def parts(stack: Stack) -> list[Tensor]:
 
 def same(first: Views, second: Views) -> bool:
     pairs = zip(first.pairs, second.pairs, strict=True)
-    return torch.equal(first.targets, second.targets) and all(
-        a.graph == b.graph and all(map(torch.equal, parts(a), parts(b))) for a, b in pairs
+    facts = zip(vars(first.facts).values(), vars(second.facts).values(), strict=True)
+    return (
+        torch.equal(first.targets, second.targets)
+        and all(starmap(torch.equal, facts))
+        and all(a.graph == b.graph and all(map(torch.equal, parts(a), parts(b))) for a, b in pairs)
     )
 
 
@@ -79,12 +84,13 @@ def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> N
 
 def test_split_undoes_the_order_of_stacks() -> None:
     a, b = (Stack(None, (torch.zeros(n, 1, 1, 1),), (None,)) for n in (4, 2))  # type: ignore[arg-type]
-    first, second = Views([a, b], torch.zeros(0)).split(torch.tensor([0, 1, 10, 11, 2, 12]))
+    views = Views([a, b], torch.zeros(0), None)  # type: ignore[arg-type]
+    first, second = views.split(torch.tensor([0, 1, 10, 11, 2, 12]))
     assert first.tolist() == [0, 1, 2] and second.tolist() == [10, 11, 12]
 
 
 def test_a_batch_without_an_architecture_has_no_stack_of_it(make_data: Make) -> None:
-    data = make_data(batch_size=1)
+    data = make_data(sampler=SamplerConfig(batch_size=1))
     shown = [data.views(step).pairs for step in range(8)]
     assert all(len(pairs) == 1 and len(pairs[0]) == 2 for pairs in shown)
     assert len({pairs[0].graph for pairs in shown}) == 2
@@ -188,5 +194,6 @@ def test_batches_move_with_all_they_hold(make_data: Make) -> None:
     moved = data.transfer_batch_to_device(probe, meta, 0)
     assert isinstance(views, Views) and isinstance(moved, Probe)
     tensors = [part for stack in (*views.pairs, *moved.stacks) for part in parts(stack)]
-    assert all(tensor.device == meta for tensor in (*tensors, views.targets, moved.tasks, moved.runs))
+    moving = (*tensors, views.targets, *vars(views.facts).values(), moved.tasks, moved.runs)
+    assert all(tensor.device == meta for tensor in moving)
     assert [field.name for field in dataclasses.fields(Probe)] == ["stacks", "tasks", "runs"]

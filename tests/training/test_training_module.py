@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from peace.errors import InputError
+from peace.losses.pairs import Pairs
 from peace.metrics.effective_rank import effective_rank
 from peace.metrics.knn import knn_accuracy
 from peace.registry import arguments
@@ -126,7 +127,7 @@ def test_the_logged_loss_is_that_of_the_step(
     logged = pd.read_csv(path).loc[0]
     module: Contrastive = make_module(*words)
     embeddings = module.embedder.embed(views.pairs)
-    contrast = module.loss(*views.split(module.embedder.project(embeddings))).item()
+    contrast = module.loss(Pairs(*views.split(module.embedder.project(embeddings)), views.facts)).item()
     error = F.mse_loss(module.embedder.predict(embeddings), views.targets).item()
     assert logged["train/contrastive"] == pytest.approx(contrast, rel=1e-5)
     assert logged["train/regression"] == pytest.approx(error, rel=1e-5)
