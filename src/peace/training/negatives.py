@@ -81,7 +81,7 @@ class Couples:
     """Draws the couples of a batch.
 
     Args:
-        rows: The models, rows of a manifest; without a column `corruption` all count as clean.
+        rows: The models, rows of a manifest; what has no `corruption` counts as clean, `none`.
         config: The shares.
 
     Raises:
@@ -163,7 +163,7 @@ def _kind(name: str, rows: pd.DataFrame, config: NegativesConfig) -> Kind:
         values, gap = torch.zeros(len(rows), dtype=torch.float64), 1.0
     else:
         # Numbers of names are at least 1 apart.
-        values, gap = numbered(rows[differing]).double(), 1.0
+        values, gap = numbered(rows[differing].fillna("none")).double(), 1.0
     return Kind(name, torch.tensor(cells.tolist()), values, gap)
 
 

@@ -77,9 +77,11 @@ class Sampler:
         """The number of models that every batch has at least."""
         if self.sizes is None:
             return self.size
-        largest = self.sizes.sort(descending=True).values[: self.size].cumsum(0)
+        names, group = self.groups.unique(return_inverse=True)
+        largest = self.sizes.new_zeros(len(names)).scatter_reduce(0, group, self.sizes, "amax")
+        totals = largest.sort(descending=True).values[: self.size].cumsum(0)
         # A couple for which there is no room may leave the place of one model empty.
-        return int((largest <= self.weights).sum()) - bool(self.couples)
+        return int((totals <= self.weights).sum()) - bool(self.couples)
 
     def batch(self, step: int) -> Tensor:
         """Returns the models of one step, in ascending order. Shape: [at most batch_size] int64."""
