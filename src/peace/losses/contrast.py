@@ -18,32 +18,51 @@ def similarity(first: Tensor, second: Tensor, temperature: Tensor | float) -> Te
         return first @ second.T / temperature
 
 
-def with_memory(
-    logits: Tensor, anchors: Tensor, facts: Facts, memory: Memory | None, temperature: Tensor | float
-) -> Tensor:
-    """Returns logits with a column for each model of the memory, -inf where it shares the anchor's group.
+def to_memory(anchors: Tensor, facts: Facts, memory: Memory, temperature: Tensor | float) -> Tensor:
+    """Returns the logits of anchors to the models of a memory, -inf where they share the anchor's group.
 
     Shape:
-        [N, K] -> [N, K + M].
+        [N, M].
+    """
+    with torch.autocast(anchors.device.type, enabled=False):
+        logits = anchors / temperature @ memory.vectors.to(anchors).T
+    return logits.masked_fill_(facts.groups[:, None] == memory.facts.groups, -torch.inf)
+
+
+def with_mass(
+    logits: Tensor, anchors: Tensor, facts: Facts, memory: Memory | None, temperature: Tensor | float
+) -> Tensor:
+    """Returns logits with one more column for a memory that holds negatives only: the logarithm of all that it adds.
+
+    A softmax over the columns is one over all models, and the memory is gone through once.
+
+    Shape:
+        [N, K] -> [N, K + 1].
     """
     if memory is None:
         return logits
-    earlier = similarity(anchors, memory.vectors.to(anchors), temperature)
-    related = facts.groups[:, None] == memory.facts.groups
-    return torch.cat([logits, earlier.masked_fill(related, -torch.inf)], dim=1)
+    return torch.cat([logits, to_memory(anchors, facts, memory, temperature).logsumexp(1, keepdim=True)], dim=1)
 
 
-def of_all_views(pairs: Pairs, temperature: Tensor | float) -> Tensor:
-    """Returns the logits of all views, first ones then second ones, to all others and to the memory.
+def of_all_views(pairs: Pairs, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Returns the directions of all views, first ones then second ones, and their logits to each other.
 
     A view is not compared with itself: -inf on the diagonal.
 
     Shape:
-        [2N, 2N + M].
+        [2N, P] and [2N, 2N].
     """
     views = directions(torch.cat([pairs.first, pairs.second]))
-    logits = similarity(views, views, temperature).fill_diagonal_(-torch.inf)
-    return with_memory(logits, views, concatenated(pairs.facts, pairs.facts), pairs.memory, temperature)
+    return views, similarity(views, views, temperature).fill_diagonal_(-torch.inf)
+
+
+def of_all_views_and_memory(pairs: Pairs, temperature: Tensor | float) -> Tensor:
+    """Returns the logits of all views to each other and to each model of the memory. Shape: [2N, 2N + M]."""
+    views, logits = of_all_views(pairs, temperature)
+    if pairs.memory is None:
+        return logits
+    earlier = to_memory(views, concatenated(pairs.facts, pairs.facts), pairs.memory, temperature)
+    return torch.cat([logits, earlier], dim=1)
 
 
 def partners(pairs: Pairs) -> Tensor:
@@ -59,10 +78,10 @@ def compared(pairs: Pairs) -> tuple[Facts, Facts]:
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Returns the mean over anchors of -Σ_k target_k log softmax_k; what has no weight may be -inf.
+    """Returns the mean over anchors of -Σ_k target_k log softmax_k, Σ_k target_k = 1; what has no weight may be -inf.
 
     Shape:
         [N, K], [N, K] -> scalar.
     """
-    surprise = -F.log_softmax(logits, dim=1)
-    return (targets * surprise.masked_fill(targets == 0, 0.0)).sum(1).mean()
+    expected = (targets * logits.masked_fill(targets == 0, 0.0)).sum(1)
+    return (logits.logsumexp(1) - expected).mean()

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peace.losses import LOSSES, Loss
-from peace.losses.contrast import directions, similarity, with_memory
+from peace.losses.contrast import directions, similarity, with_mass
 from peace.losses.pairs import Pairs
 
 
@@ -25,5 +25,5 @@ class InfoNCE(Loss):
         """Returns the loss."""
         first, second, temperature = directions(pairs.first), directions(pairs.second), self.temperature()
         logits = similarity(first, second, temperature)
-        logits = with_memory(logits, first, pairs.facts, pairs.memory, temperature)
+        logits = with_mass(logits, first, pairs.facts, pairs.memory, temperature)
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peace.losses import LOSSES, Loss
-from peace.losses.contrast import of_all_views, partners
-from peace.losses.pairs import Pairs
+from peace.losses.contrast import of_all_views, partners, with_mass
+from peace.losses.pairs import Pairs, concatenated
 
 
 @LOSSES.register("nt_xent")
@@ -21,4 +21,7 @@ class NTXent(Loss):
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Returns the loss."""
-        return F.cross_entropy(of_all_views(pairs, self.temperature()), partners(pairs))
+        temperature = self.temperature()
+        views, logits = of_all_views(pairs, temperature)
+        logits = with_mass(logits, views, concatenated(pairs.facts, pairs.facts), pairs.memory, temperature)
+        return F.cross_entropy(logits, partners(pairs))

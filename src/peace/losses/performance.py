@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peace.losses import LOSSES, Loss
-from peace.losses.contrast import compared, of_all_views, partners, soft_cross_entropy
+from peace.losses.contrast import compared, of_all_views_and_memory, partners, soft_cross_entropy
 from peace.losses.pairs import Pairs
 
 
@@ -46,7 +46,7 @@ class Performance(Loss):
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Returns the loss."""
-        logits = of_all_views(pairs, self.temperature())
+        logits = of_all_views_and_memory(pairs, self.temperature())
         views, others = compared(pairs)
         distance = (views.values[:, None] - others.values).abs().to(logits) / self.spread
         targets = self.share * F.softmax((-distance).masked_fill(logits == -torch.inf, -torch.inf), dim=1)

@@ -5,7 +5,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from peace.losses import LOSSES, Loss
-from peace.losses.contrast import compared, of_all_views, partners, soft_cross_entropy
+from peace.losses.contrast import compared, of_all_views_and_memory, partners, soft_cross_entropy
 from peace.losses.pairs import Pairs
 
 
@@ -35,7 +35,7 @@ class Supervised(Loss):
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Returns the loss."""
-        logits = of_all_views(pairs, self.temperature())
+        logits = of_all_views_and_memory(pairs, self.temperature())
         views, others = compared(pairs)
         alike = (views.labels[:, None] == others.labels) & (views.labels[:, None] >= 0)
         alike[torch.arange(len(alike), device=alike.device), partners(pairs)] = True
