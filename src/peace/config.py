@@ -214,6 +214,7 @@ _IDENTITY = {
         "sampler",
         "augmentation",
         "loss",
+        "bank",
         "optimizer",
     ),
     "baseline": ("zoo",),

@@ -4,6 +4,7 @@ import torch
 from peace.augmentations import Kinship
 from peace.augmentations.checkpoint import Checkpoint
 from peace.augmentations.near_duplicate import NearDuplicate
+from peace.augmentations.views import partners
 
 # id           0   1   2   3   4   5   6   7   8   9
 RUNS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 3, 4, 5])
@@ -58,3 +59,15 @@ def test_only_the_models_asked_for_are_given_partners(augmentation: Checkpoint |
     assert found.shape == (3,) and found[1] == 9
     expected = {3} if isinstance(augmentation, Checkpoint) else {2, 6}
     assert {found[0].item(), found[2].item()} <= expected
+
+
+def test_near_duplicate_and_checkpoint_compose_in_either_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for kinds in ([NearDuplicate(), Checkpoint()], [Checkpoint(), NearDuplicate()]):
+        found = torch.stack([partners(MODELS, KINSHIP, kinds, generator) for _ in range(DRAWS)])
+        assert torch.equal(RECIPES[found], RECIPES.expand(DRAWS, -1))
+        # Models 3 and 5 have near-duplicates at both epochs of their run, so that both kinds always find another.
+        for model in (3, 5):
+            changed = found[:, model]
+            assert (RUNS[changed] != RUNS[model]).all() and (EPOCHS[changed] != EPOCHS[model]).all()
+        assert (found[:, 9] == 9).all()

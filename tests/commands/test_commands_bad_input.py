@@ -325,6 +325,20 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "no steps": (always("pretrain", "trainer.max_steps=0"), "key 'max_steps': got 0, expected greater than 0"),
     "a batch of nothing": (always(*verb("embed", "embed.batch_size=0")), "key 'batch_size': got 0"),
     "a batch of nobody": (always(*verb("pretrain", "sampler.batch_size=-1")), "key 'batch_size': got -1"),
+    "a share of no batch": (always(*verb("pretrain", "sampler.negatives.hard=1.5")), "key 'hard': got 1.5, expected"),
+    "hard negatives of a clean zoo": (
+        always(*verb("pretrain", "sampler.negatives.hard=0.5")), r"not enough negatives in 'sampler\.negatives\.hard'"
+    ),
+    "a model larger than a batch": (
+        always(*verb("pretrain", "sampler.weights=100")), r"model '.*' is larger than a batch may be in 'samp"
+    ),
+    "a bank of less than nothing": (always(*verb("pretrain", "bank.size=-1")), "key 'size': got -1, expected greater"),
+    "labels that are not there": (
+        always(*verb("pretrain", "loss=supervised", "loss.label=tusk")), "no such label 'tusk' .*did you mean 'task'"
+    ),
+    "values that are no numbers": (
+        always(*verb("pretrain", "loss=performance", "loss.value=task")), r"no such loss\.value: got \['task'\]"
+    ),
     "no rank": (always(*verb("evaluate", "evaluate.cutoffs=[0]")), r"key 'cutoffs': got \[0\]"),
     "an unknown label": (always(*verb("evaluate", "evaluate.relevant_by=tusk")), "missing column 'tusk'.*'task'"),
     "a share above one": (always(*verb("embed", "producer=metadata", "producer.missing=2")), "not a share"),

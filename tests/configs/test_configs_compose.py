@@ -19,14 +19,15 @@ from peace.encoders import ENCODERS
 from peace.graph.reading import Reading
 from peace.index.metadata import rank_by_metadata
 from peace.losses import LOSSES
+from peace.losses.bank import BankConfig
 from peace.models.baselines import BASELINES
 from peace.models.embedder import HeadConfig, RegressionConfig
 from peace.registry import Registry, arguments
 from peace.sweeps.spec import manifest
 from peace.tracking.run import TrackingConfig
-from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig
 from peace.training.module import OptimizerConfig
+from peace.training.sampler import SamplerConfig
 from peace.zoo.recipe import ZooRecipe, shards
 from peace.zoo.train import recipe_from
 
@@ -112,7 +113,8 @@ def test_what_stands_in_the_configs_themselves_is_whole() -> None:
     for config, key, factory, given in (
         ("pretrain", "head", HeadConfig, ()),
         ("pretrain", "regression", RegressionConfig, ()),
-        ("pretrain", "sampler", ZooData, ("zoo", "augmentations", "steps_per_epoch", "seed", "targets")),
+        ("pretrain", "sampler", SamplerConfig, ()),
+        ("pretrain", "bank", BankConfig, ()),
         ("embed", "embed", EmbedConfig, ()),
         ("evaluate", "evaluate", EvaluateConfig, ()),
     ):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from peace.augmentations.near_duplicate import NearDuplicate
 from peace.augmentations.noise import Noise
 from peace.config import compose
 from peace.interruption import Interrupted
-from peace.losses.nt_xent import NTXent
+from peace.losses import LOSSES
+from peace.losses.bank import Bank
 from peace.models.embedder import build_embedder
 from peace.training.data import Views, ZooData
 from peace.training.fit import TrainerConfig, fit
 from peace.training.module import Contrastive, OptimizerConfig
+from peace.training.sampler import SamplerConfig
 from peace.zoo.storage import Zoo
 
 TARGETS = ["test_accuracy", "epoch"]
+PROJECTION_DIM, BANK = 8, 7
 STEPS, STOP = 6, 3
 
 ZOO = [
@@ -36,21 +40,25 @@ WORDS = [
 ]  # fmt: skip
 _WORDS = [
     "encoder.hidden_dim=8", "encoder.num_layers=1", "aggregator.embedding_dim=16", "aggregator.num_layers=1",
-    "head.hidden_dim=16", "head.projection_dim=8", f"regression.targets=[{','.join(TARGETS)}]",
+    "head.hidden_dim=16", f"head.projection_dim={PROJECTION_DIM}", f"regression.targets=[{','.join(TARGETS)}]",
 ]  # fmt: skip
 
 
-def make_module(dropout: float = 0.0) -> Contrastive:
+def make_module(dropout: float = 0.0, loss: str = "nt_xent", bank: bool = False) -> Contrastive:
     """The same module each time."""
     torch.manual_seed(0)
     embedder = build_embedder(compose("pretrain", [*_WORDS, f"aggregator.dropout={dropout}"]))
-    return Contrastive(embedder, NTXent(), OptimizerConfig(learning_rate=1e-3), STEPS, seed=5, regression_weight=0.7)
+    return Contrastive(
+        embedder, LOSSES.build({"name": loss, "learned_temperature": bank}), OptimizerConfig(learning_rate=1e-3),
+        STEPS, seed=5, regression_weight=0.7, bank=Bank(BANK, PROJECTION_DIM) if bank else None,
+    )  # fmt: skip
 
 
 def make_data(zoo: str, batch_size: int) -> ZooData:
     """The same data each time."""
     augmentations = [NearDuplicate(), Erasing(0.15), Noise(0.15)]
-    return ZooData(Zoo.open(Path(zoo)), augmentations, batch_size, "recipe", 2, 3, TARGETS)
+    sampler = SamplerConfig(batch_size)
+    return ZooData(Zoo.open(Path(zoo)), augmentations, sampler, 2, 3, TARGETS, "task", "test_accuracy")
 
 
 def batches(zoo: str) -> dict[str, Views]:
@@ -62,27 +70,46 @@ def batches(zoo: str) -> dict[str, Views]:
             pairs = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
             name = f"{pairs.get('linear', 0)} and {pairs.get('conv', 0)}"
             stacks = [stack.to(torch.float64) for stack in views.pairs]
-            found.setdefault(name, Views(stacks, views.targets.double()))
+            found.setdefault(name, Views(stacks, views.targets.double(), views.facts))
     return {name: found[name] for name in ("3 and 2", "2 and 1", "3 and 0")}
 
 
 class Forward(nn.Module):
     """The loss of a batch as a forward pass, which is what `DistributedDataParallel` wraps."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: str = "nt_xent", bank: bool = False) -> None:
         super().__init__()
-        self.module = make_module().double()
+        self.module = make_module(loss=loss, bank=bank).double()
 
     def forward(self, views: Views) -> Tensor:
         return self.module.training_step(views, 0)
 
 
-def outcome(model: nn.Module, views: Views) -> dict[str, Tensor | None]:
-    """The loss of a batch and every parameter's gradient."""
-    loss = model(views)
-    loss.backward()
-    gradients = {name.replace("module.", ""): parameter.grad for name, parameter in model.named_parameters()}
-    return {"loss": loss.detach(), **gradients}
+def outcome(model: nn.Module, *batches: Views) -> dict[str, Tensor | None]:
+    """The loss and every parameter's gradient of the last of some batches, and what the bank holds after it."""
+    module = next(part for part in model.modules() if isinstance(part, Contrastive))
+    for views in batches:
+        model.zero_grad()
+        loss = model(views)
+        loss.backward()
+        module.on_after_backward()
+    gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
+    return {"loss": loss.detach(), **gradients, **dict(module.named_buffers())}
+
+
+CASES = [(name, bank) for name in LOSSES.names() for bank in (False, True)]
+"""Every loss, without and with a bank, the temperature being learned there."""
+
+
+def outcomes(
+    batches: dict[str, Views], wrap: Callable[[nn.Module], nn.Module], share: Callable[[Views], Views]
+) -> dict[str, dict[str, Tensor | None]]:
+    """What becomes of one batch by loss and bank; where there is a bank, it knows the models of two other batches."""
+    found = {}
+    for name, bank in CASES:
+        seen = ["2 and 1", "3 and 0", "3 and 2"] if bank else ["3 and 2"]
+        found[f"{name}, {bank}"] = outcome(wrap(Forward(name, bank)), *(share(batches[key]) for key in seen))
+    return found
 
 
 class Signalled(Contrastive):
@@ -96,7 +123,7 @@ class Signalled(Contrastive):
 
 def train(zoo: str, run: Path, signalled: bool = False) -> str:
     """Trains, with dropout, and returns how it ended."""
-    module = make_module(dropout=0.2)
+    module = make_module(dropout=0.2, bank=True)
     if signalled:
         module.__class__ = Signalled
     config = TrainerConfig(max_steps=STEPS, steps_per_epoch=2, accelerator="cpu", devices=2, checkpoint_every=100,
@@ -113,9 +140,14 @@ def run(config: dict[str, Any]) -> None:
     out, rank = Path(config["out"]), int(os.environ["LOCAL_RANK"])
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     found: dict[str, Any] = {}
-    for name, views in batches(config["zoo"]).items():
-        model = DistributedDataParallel(Forward(), find_unused_parameters=True)
-        found[name] = outcome(model, views.share(rank, 2))
+    drawn = batches(config["zoo"])
+
+    def wrap(model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+
+    for name, views in drawn.items():
+        found[name] = outcome(wrap(Forward()), views.share(rank, 2))
+    found |= outcomes(drawn, wrap, lambda views: views.share(rank, 2))
     # The second process is one that PEACE started, which sees no signal; one that Slurm started does.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     found["whole"] = train(config["zoo"], out / "whole")

@@ -19,6 +19,8 @@ from peace.training.fit import CHECKPOINT
 from peace.training.place import find_place
 from peace.training.together import together
 
+pytestmark = pytest.mark.filterwarnings("ignore:`broadcast_buffers` is deprecated")
+
 
 def found(out: Path) -> list[dict[str, Any]]:
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
@@ -31,13 +33,37 @@ def test_loss_and_gradients_are_those_of_one_process(batch: str, zoo: str, two_p
     expected = distributed_work.outcome(distributed_work.Forward(), distributed_work.batches(zoo)[batch])
     unused = {name for name, value in expected.items() if value is None}
     assert bool(unused) == (batch == "3 and 0") and len(expected) > 30
+    assert_as_alone(batch, expected, two_processes)
+
+
+def assert_as_alone(case: str, expected: dict[str, torch.Tensor | None], two_processes: Path) -> None:
     for outcome in found(two_processes):
-        assert outcome[batch].keys() == expected.keys()
+        assert outcome[case].keys() == expected.keys()
         for name, value in expected.items():
-            shared = outcome[batch][name]
+            shared = outcome[case][name]
             assert (shared is None) == (value is None), name
             if value is not None:
                 torch.testing.assert_close(shared, value, atol=1e-10, rtol=1e-10, msg=name)
+
+
+@pytest.fixture(scope="session")
+def alone(zoo: str) -> dict[str, dict[str, torch.Tensor | None]]:
+    """What becomes of whole batches in one process."""
+    return distributed_work.outcomes(distributed_work.batches(zoo), lambda model: model, lambda views: views)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+@pytest.mark.parametrize(("loss", "bank"), distributed_work.CASES)
+def test_every_loss_is_that_of_one_process(
+    loss: str, bank: bool, alone: dict[str, dict[str, torch.Tensor | None]], two_processes: Path
+) -> None:
+    expected = alone[f"{loss}, {bank}"]
+    assert expected["loss"] > 0 and expected["embedder.head.0.weight"].any()
+    # 3 models, 3 and 5 went into a bank of 7.
+    assert bool(expected.get("bank.taken") == 11) == bank == bool(expected.get("loss.temperature.logarithm"))
+    without = alone[f"{loss}, False"]
+    assert not bank or abs(expected["loss"] - without["loss"]) > 1e-3, "the bank ought to count"
+    assert_as_alone(f"{loss}, {bank}", expected, two_processes)
 
 
 def test_a_signal_to_one_process_stops_both_at_the_same_step(two_processes: Path) -> None:

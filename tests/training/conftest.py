@@ -10,11 +10,13 @@ from peace.augmentations.erasing import Erasing
 from peace.augmentations.near_duplicate import NearDuplicate
 from peace.augmentations.noise import Noise
 from peace.config import compose
+from peace.losses.bank import Bank
 from peace.losses.nt_xent import NTXent
 from peace.models.embedder import build_embedder
 from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig
 from peace.training.module import Contrastive, OptimizerConfig
+from peace.training.sampler import SamplerConfig
 from peace.zoo.recipe import ZooRecipe
 from peace.zoo.storage import Zoo
 from peace.zoo.train import train_zoo
@@ -48,7 +50,7 @@ def make_data(zoo: Zoo) -> Callable[..., ZooData]:
 
     def make(**given: object) -> ZooData:
         augmentations = [NearDuplicate(), Erasing(0.15), Noise(0.15)]
-        usual = {"zoo": zoo, "augmentations": augmentations, "batch_size": 6, "distinct": "recipe",
+        usual = {"zoo": zoo, "augmentations": augmentations, "sampler": SamplerConfig(batch_size=6),
                  "steps_per_epoch": STEPS_PER_EPOCH, "seed": 3}  # fmt: skip
         return ZooData(**{**usual, **given})
 
@@ -59,11 +61,13 @@ def make_data(zoo: Zoo) -> Callable[..., ZooData]:
 def make_module() -> Callable[..., Contrastive]:
     """A function that returns a fresh module with dropout, the same one each time."""
 
-    def make(*words: str, weight: float = 0.0, optimizer: OptimizerConfig | None = None) -> Contrastive:
+    def make(
+        *words: str, weight: float = 0.0, optimizer: OptimizerConfig | None = None, bank: Bank | None = None
+    ) -> Contrastive:
         torch.manual_seed(0)
         embedder = build_embedder(compose("pretrain", [*_WORDS, *words]))
         optimizer = optimizer or OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2)
-        return Contrastive(embedder, NTXent(), optimizer, MAX_STEPS, seed=5, regression_weight=weight)
+        return Contrastive(embedder, NTXent(), optimizer, MAX_STEPS, seed=5, regression_weight=weight, bank=bank)
 
     return make
 

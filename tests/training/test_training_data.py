@@ -1,5 +1,8 @@
 import dataclasses
+import json
 from collections.abc import Callable, Iterable
+from itertools import starmap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -8,10 +11,14 @@ import torch
 from torch import Tensor
 
 from peace.augmentations.near_duplicate import NearDuplicate
+from peace.augmentations.noise import Noise
 from peace.errors import InputError
 from peace.graph.stack import Stack
 from peace.training.data import Probe, Steps, Views, ZooData
-from peace.zoo.storage import Zoo, last_checkpoints, usable
+from peace.training.sampler import SamplerConfig
+from peace.zoo.architectures import build
+from peace.zoo.initialisation import initialise
+from peace.zoo.storage import Zoo, last_checkpoints, usable, write_stack
 
 Make = Callable[..., ZooData]
 
@@ -22,8 +29,11 @@ def parts(stack: Stack) -> list[Tensor]:
 
 def same(first: Views, second: Views) -> bool:
     pairs = zip(first.pairs, second.pairs, strict=True)
-    return torch.equal(first.targets, second.targets) and all(
-        a.graph == b.graph and all(map(torch.equal, parts(a), parts(b))) for a, b in pairs
+    facts = zip(vars(first.facts).values(), vars(second.facts).values(), strict=True)
+    return (
+        torch.equal(first.targets, second.targets)
+        and all(starmap(torch.equal, facts))
+        and all(a.graph == b.graph and all(map(torch.equal, parts(a), parts(b))) for a, b in pairs)
     )
 
 
@@ -79,12 +89,13 @@ def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> N
 
 def test_split_undoes_the_order_of_stacks() -> None:
     a, b = (Stack(None, (torch.zeros(n, 1, 1, 1),), (None,)) for n in (4, 2))  # type: ignore[arg-type]
-    first, second = Views([a, b], torch.zeros(0)).split(torch.tensor([0, 1, 10, 11, 2, 12]))
+    views = Views([a, b], torch.zeros(0), None)  # type: ignore[arg-type]
+    first, second = views.split(torch.tensor([0, 1, 10, 11, 2, 12]))
     assert first.tolist() == [0, 1, 2] and second.tolist() == [10, 11, 12]
 
 
 def test_a_batch_without_an_architecture_has_no_stack_of_it(make_data: Make) -> None:
-    data = make_data(batch_size=1)
+    data = make_data(sampler=SamplerConfig(batch_size=1))
     shown = [data.views(step).pairs for step in range(8)]
     assert all(len(pairs) == 1 and len(pairs[0]) == 2 for pairs in shown)
     assert len({pairs[0].graph for pairs in shown}) == 2
@@ -188,5 +199,98 @@ def test_batches_move_with_all_they_hold(make_data: Make) -> None:
     moved = data.transfer_batch_to_device(probe, meta, 0)
     assert isinstance(views, Views) and isinstance(moved, Probe)
     tensors = [part for stack in (*views.pairs, *moved.stacks) for part in parts(stack)]
-    assert all(tensor.device == meta for tensor in (*tensors, views.targets, moved.tasks, moved.runs))
+    moving = (*tensors, views.targets, *vars(views.facts).values(), moved.tasks, moved.runs)
+    assert all(tensor.device == meta for tensor in moving)
     assert [field.name for field in dataclasses.fields(Probe)] == ["stacks", "tasks", "runs"]
+
+
+def test_facts_are_those_of_the_models_shown(make_data: Make, zoo: Zoo) -> None:
+    data = make_data(augmentations=[NearDuplicate()], label="task", value="test_accuracy")
+    for step in range(3):
+        views = data.views(step)
+        first, _ = views.split(torch.tensor(recognised(zoo, views.pairs)))
+        rows, train = zoo.rows.loc[first.tolist()], data.rows
+        for numbers, column in ((views.facts.groups, "recipe"), (views.facts.labels, "task")):
+            known = sorted(train[column].unique())
+            assert [known[number] for number in numbers] == rows[column].tolist()
+        scores = (rows["test_accuracy"] - train["test_accuracy"].mean()) / train["test_accuracy"].std(ddof=0)
+        torch.testing.assert_close(views.facts.values, torch.tensor(scores.tolist()), atol=1e-6, rtol=0)
+        share = views.share(1, 2)
+        assert all(map(torch.equal, vars(share.facts).values(), vars(views.facts).values()))
+    plain = make_data().views(0).facts
+    assert (plain.labels == -1).all() and (plain.values == 0).all()
+    by_run = make_data(sampler=SamplerConfig(6, "run"))
+    assert torch.equal(by_run.facts.groups, by_run.kinship.runs)
+
+
+def test_a_model_without_a_label_has_number_minus_one(make_data: Make, zoo: Zoo) -> None:
+    data = make_data(
+        zoo=Zoo(zoo.folder, zoo.rows.assign(kind=zoo.rows["task"].where(zoo.rows["epoch"] == 1))), label="kind"
+    )
+    assert ((data.facts.labels == -1) == torch.tensor((data.rows["epoch"] == 2).tolist())).all()
+
+
+@pytest.mark.parametrize("name", ["tusk", "tags"])
+def test_an_unknown_label_is_refused(make_data: Make, name: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"no such label '{name}' in 'loss\.label': expected a column of the manifest"
+    ):
+        make_data(label=name)
+
+
+def test_an_unknown_value_is_refused(make_data: Make) -> None:
+    with pytest.raises(InputError, match=r"no such loss\.value: got \['task'\], expected numeric columns"):
+        make_data(value="task")
+
+
+def test_a_target_that_some_models_lack_is_refused(make_data: Make, zoo: Zoo) -> None:
+    rows = zoo.rows.assign(score=zoo.rows["test_accuracy"].where(zoo.rows["epoch"] == 1))
+    with pytest.raises(InputError, match=r"not every model has the regression target 'score': got \d+ of \d+ without"):
+        make_data(zoo=Zoo(zoo.folder, rows), targets=["score"])
+
+
+def one_each(folder: Path) -> Zoo:
+    """One model each of nine architectures of eight graphs: the last two differ in what their weights do not show."""
+    nodes = [{"name": "mlp", "input_shape": [1, 4, 4], "outputs": 3, "activation": "tanh", "hidden": [width]}
+             for width in range(2, 9)]  # fmt: skip
+    nodes += [{"name": "mlp", "input_shape": [1, 4, 4], "outputs": 3, "activation": name, "hidden": [9]}
+              for name in ("gelu", "sigmoid")]  # fmt: skip
+    rows = []
+    for place, node in enumerate(nodes):
+        tensors = initialise(build(node), "normal", torch.tensor([place]))
+        write_stack(folder, f"{place}.safetensors", tensors)
+        rows.append({"id": f"m{place}", "task": f"t{place}", "run_id": f"r{place}", "recipe": f"c{place}", "epoch": 1,
+                     "split": "train", "status": "ok", "architecture_config": json.dumps(node), "architecture": "mlp",
+                     "weights_file": f"{place}.safetensors", "weights_index": 0})  # fmt: skip
+    return Zoo(folder, pd.DataFrame(rows))
+
+
+def test_models_of_many_architectures_stand_in_one_batch(make_data: Make, make_module: Make, tmp_path: Path) -> None:
+    data = make_data(zoo=one_each(tmp_path), sampler=SamplerConfig(20), augmentations=[Noise(0.1)])
+    views = data.views(0)
+    assert [len(stack) for stack in views.pairs].count(2) == 7 and [len(stack) for stack in views.pairs].count(4) == 1
+    assert len({stack.graph for stack in views.pairs}) == len(data.stacks) == 8
+    # The stacks, and so the numbers of the models, are in the order of the rows.
+    for place, row in enumerate(data.rows["id"]):
+        stack = data.stacks[int(torch.bucketize(torch.tensor(place), data._starts[1:], right=True))]
+        own = data.zoo.weights(data.zoo.rows[data.zoo.rows["id"] == row])
+        at = place - int(data._starts[data.stacks.index(stack)])
+        assert torch.equal(stack.weights[0][at].flatten(), own["1.weight"].flatten())
+    module = make_module().eval()
+    shares = [views.share(rank, 4) for rank in range(4)]
+    whole = torch.stack(views.split(module.embedder.embed(views.pairs)), dim=1)
+    for rank, share in enumerate(shares):
+        torch.testing.assert_close(torch.stack(share.split(module.embedder.embed(share.pairs)), dim=1), whole[rank::4])
+
+
+def test_a_budget_in_weights_holds_for_the_views(make_data: Make, tmp_path: Path) -> None:
+    zoo = one_each(tmp_path)
+    # A model of width n has 20 n + 3 weights and biases, the widest 183.
+    data = make_data(zoo=zoo, sampler=SamplerConfig(20, weights=400), augmentations=[Noise(0.1)])
+    for step in range(30):
+        pairs = data.views(step).pairs
+        total = sum(tensor.numel() for stack in pairs for tensor in parts(stack)) // 2
+        assert 400 - 183 < total <= 400
+    with pytest.raises(InputError, match=r"model 'm[78]' is larger than a batch may be in 'sampler\.weights': got 182, "
+                       "expected at least 183"):  # fmt: skip
+        make_data(zoo=zoo, sampler=SamplerConfig(20, weights=182))

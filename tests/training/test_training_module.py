@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from peace.errors import InputError
+from peace.losses.bank import Bank
+from peace.losses.pairs import Pairs
 from peace.metrics.effective_rank import effective_rank
 from peace.metrics.knn import knn_accuracy
 from peace.registry import arguments
@@ -126,7 +128,7 @@ def test_the_logged_loss_is_that_of_the_step(
     logged = pd.read_csv(path).loc[0]
     module: Contrastive = make_module(*words)
     embeddings = module.embedder.embed(views.pairs)
-    contrast = module.loss(*views.split(module.embedder.project(embeddings))).item()
+    contrast = module.loss(Pairs(*views.split(module.embedder.project(embeddings)), views.facts)).item()
     error = F.mse_loss(module.embedder.predict(embeddings), views.targets).item()
     assert logged["train/contrastive"] == pytest.approx(contrast, rel=1e-5)
     assert logged["train/regression"] == pytest.approx(error, rel=1e-5)
@@ -142,3 +144,40 @@ def test_dropout_is_a_function_of_seed_and_step(views: Views, make_module: Make)
         module.on_train_batch_start(views, 0)
         draws.append(torch.rand(3).tolist())
     assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_the_bank_is_filled_in_training_only_and_after_the_gradients(
+    make_data: Callable[..., ZooData], make_module: Make
+) -> None:
+    data, bank = make_data(), Bank(8, 8)
+    module: Contrastive = make_module("aggregator.dropout=0.0", bank=bank)
+    first, second = data.views(0), data.views(1)
+    (probe,) = data.val_dataloader()
+    with torch.no_grad():
+        module.validation_step(probe, 0)
+    assert bank.taken == 0
+    module.training_step(first, 0).backward()
+    assert bank.taken == 0
+    module.on_after_backward()
+    module.on_after_backward()
+    projections = first.split(module.embedder.project(module.embedder.embed(first.pairs)))[1].detach()
+    assert bank.taken == 6 and torch.equal(bank.memory().facts.groups, first.facts.groups)
+    torch.testing.assert_close(bank.memory().vectors, F.normalize(projections, dim=1))
+    views = second.split(module.embedder.project(module.embedder.embed(second.pairs)))
+    expected = module.loss(Pairs(*views, second.facts, bank.memory())).item()
+    loss = module.training_step(second, 1)
+    assert loss.item() == pytest.approx(expected, rel=1e-6) != module.loss(Pairs(*views, second.facts)).item()
+    loss.backward()
+    module.on_after_backward()
+    assert bank.taken == 12 and len(bank.memory().vectors) == 8
+
+
+def test_a_run_fills_its_bank(
+    run: Path, make_module: Make, make_data: Callable[..., ZooData], make_trainer: Make
+) -> None:
+    module: Contrastive = make_module(bank=Bank(50, 8))
+    fit(module, make_data(), make_trainer(max_steps=3), run)
+    assert module.bank.taken == 18 and (module.bank.memory().vectors.norm(dim=1) - 1).abs().max() < 1e-5
+    saved = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(saved["bank.vectors"], module.bank.vectors) and saved["bank.taken"] == 18

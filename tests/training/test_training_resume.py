@@ -13,9 +13,12 @@ import torch
 from bit_equal import same
 from peace.errors import InputError, PeaceError
 from peace.interruption import Interrupted
+from peace.losses.bank import Bank
 from peace.training.data import Views
 from peace.training.fit import CHECKPOINT, TrainerConfig, fit
 from peace.training.module import Contrastive
+from peace.training.negatives import NegativesConfig
+from peace.training.sampler import SamplerConfig
 
 MAX_STEPS = 10
 
@@ -233,3 +236,24 @@ def test_mixed_precision_trains_two_steps(run: Path, make_module: Make, make_dat
     end = checkpoint(run)["state_dict"]
     assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in end.values())
     assert not any(torch.equal(tensor, start[name]) for name, tensor in end.items() if "tap_gates" not in name)
+
+
+def test_bank_couples_and_budget_are_part_of_what_is_resumed(
+    tmp_path: Path, make_module: Make, make_data: Make, make_trainer: Make
+) -> None:
+    sampler = SamplerConfig(6, weights=10_000, negatives=NegativesConfig(other_architecture=0.4, other_task=0.4))
+
+    def train(run: Path, *stops: int) -> Contrastive:
+        for at in stops:
+            with pytest.raises(Interrupted):
+                module = disturbed(make_module(bank=Bank(20, 8)), at, signalled(signal.SIGINT))
+                fit(module, make_data(sampler=sampler), make_trainer(), run)
+        module = make_module(bank=Bank(20, 8))
+        fit(module, make_data(sampler=sampler), make_trainer(), run)
+        return module
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(whole)
+    assert_as_if_never_stopped(parts, train(parts, 1, 6), whole)
+    # The bank has come full circle.
+    assert checkpoint(whole)["state_dict"]["bank.taken"] == 60

@@ -14,6 +14,7 @@ from peace.errors import InputError
 from peace.exclusive import exclusive
 from peace.interruption import Interrupted
 from peace.losses import LOSSES
+from peace.losses.bank import Bank, BankConfig
 from peace.models.embedder import RegressionConfig, build_embedder
 from peace.models.saving import load_producer, save_producer
 from peace.registry import arguments
@@ -22,7 +23,9 @@ from peace.tracking.run import Tracking
 from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig, fit, last_gauges
 from peace.training.module import Contrastive, OptimizerConfig
+from peace.training.negatives import NegativesConfig
 from peace.training.place import find_place
+from peace.training.sampler import SamplerConfig
 from peace.training.together import together
 from peace.zoo.storage import Zoo
 from peace.zoo.train import recipe_from
@@ -44,8 +47,8 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         return
     zoo = Zoo.open(zoo_directory(config))
     data = ZooData(
-        zoo, augmentations, steps_per_epoch=trainer.steps_per_epoch, seed=config["seed"],
-        targets=config["regression"].get("targets", []), **sampler,
+        zoo, augmentations, sampler, trainer.steps_per_epoch, config["seed"],
+        config["regression"].get("targets", []), module.loss.label, module.loss.value,
     )  # fmt: skip
     place = find_place(trainer.devices, trainer.num_nodes)
     others = together(place, "peace.commands.pretrain:run", config)
@@ -90,9 +93,14 @@ def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Au
 def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
     optimizer = OptimizerConfig(**arguments(OptimizerConfig, config["optimizer"], "optimizer"))
     regression = RegressionConfig(**arguments(RegressionConfig, config["regression"], "regression"))
+    bank = BankConfig(**arguments(BankConfig, config["bank"], "bank"))
     loss, embedder = LOSSES.build(config["loss"]), build_embedder(config)
-    return Contrastive(embedder, loss, optimizer, trainer.max_steps, config["seed"], regression.weight)
+    return Contrastive(
+        embedder, loss, optimizer, trainer.max_steps, config["seed"], regression.weight,
+        bank=Bank(bank.size, config["head"]["projection_dim"]) if bank.size else None,
+    )  # fmt: skip
 
 
-def _sampler(node: Mapping[str, Any]) -> dict[str, Any]:
-    return arguments(ZooData, node, "sampler", "zoo", "augmentations", "steps_per_epoch", "seed", "targets")
+def _sampler(node: Mapping[str, Any]) -> SamplerConfig:
+    negatives = NegativesConfig(**arguments(NegativesConfig, node["negatives"] or {}, "sampler.negatives"))
+    return SamplerConfig(**arguments(SamplerConfig, {**node, "negatives": negatives}, "sampler"))

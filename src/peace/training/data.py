@@ -1,13 +1,13 @@
 """The DataModule: two views of each model of a batch, every batch a pure function of seed and step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -16,8 +16,12 @@ from peace.augmentations import Augmentation, Kinship
 from peace.augmentations.views import partners, view
 from peace.errors import InputError
 from peace.graph.stack import Stack, join
+from peace.graph.weight_graph import WeightGraph
+from peace.losses.pairs import Facts
 from peace.models.loading import load_stacks
-from peace.training.sampler import Sampler
+from peace.training.columns import labels, numbered, standardised
+from peace.training.negatives import Couples
+from peace.training.sampler import Sampler, SamplerConfig, groups_of
 from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 
@@ -28,11 +32,13 @@ class Views:
     Attributes:
         pairs: One stack per architecture, the first views of n models, then the second ones: [2n, ...].
         targets: Regression targets of the models shown, in the order of the stacks. Shape: [2N, K].
+        facts: What is known of the N models, of the whole batch also where this is one process's share.
         total: Models of the batch of which this is one process's share, None where it is whole.
     """
 
     pairs: list[Stack]
     targets: Tensor
+    facts: Facts
     total: int | None = None
 
     def share(self, rank: int, world: int) -> "Views":
@@ -47,7 +53,7 @@ class Views:
                 pairs.append(stack.select(torch.cat([mine, mine + half])))
                 kept += [2 * start + mine, 2 * start + mine + half]
             start += half
-        return Views(pairs, self.targets[torch.cat(kept)], start)
+        return replace(self, pairs=pairs, targets=self.targets[torch.cat(kept)], total=start)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Returns first and second views of values in the order of the stacks. Shape: [2N, ...] -> [N, ...] twice."""
@@ -76,38 +82,53 @@ class ZooData(L.LightningDataModule):
     Args:
         zoo: The zoo; models that diverged are left out.
         augmentations: How views differ.
-        batch_size: Models in a batch.
-        distinct: What no two models of a batch share, see `Sampler`.
+        sampler: What a batch is.
         steps_per_epoch: Batches between two looks at `val`.
         seed: Seed of batches and views.
         targets: Columns of the manifest to regress on.
+        label: Column of the manifest that the loss takes for weak labels.
+        value: Column of the manifest that the loss weights pairs by.
     """
 
     def __init__(
         self,
         zoo: Zoo,
         augmentations: Sequence[Augmentation],
-        batch_size: PositiveInt,
-        distinct: str,
+        sampler: SamplerConfig,
         steps_per_epoch: int,
         seed: int,
         targets: Sequence[str] = (),
+        label: str | None = None,
+        value: str | None = None,
     ) -> None:
         super().__init__()
         self.zoo, self.augmentations, self.seed = zoo, list(augmentations), seed
-        self.batch_size, self.distinct, self.steps_per_epoch = batch_size, distinct, steps_per_epoch
-        rows = usable(zoo.rows)
-        self.stacks, self.rows = load_stacks(zoo, _split(zoo, rows, "train"))
-        self.targets = _targets(self.rows, targets)
+        self.steps_per_epoch = steps_per_epoch
+        self.stacks, self.rows = _by_graph(*load_stacks(zoo, _split(zoo, usable(zoo.rows), "train")))
+        self.targets = standardised(self.rows, targets, "regression target")
         self.kinship = Kinship(
-            _numbered(self.rows["run_id"]), _numbered(self.rows["recipe"]), torch.tensor(self.rows["epoch"].tolist())
+            numbered(self.rows["run_id"]), numbered(self.rows["recipe"]), torch.tensor(self.rows["epoch"].tolist())
         )
-        self.sampler = Sampler(self.kinship, batch_size, distinct, seed)  # type: ignore[arg-type]
+        self.facts = Facts(
+            groups_of(self.kinship, sampler.distinct),
+            labels(self.rows, label),
+            standardised(self.rows, [value] if value else [], "loss.value").sum(1),
+        )
+        self.sampler = self._sampler(sampler)
+
+    def _sampler(self, config: SamplerConfig) -> Sampler:
+        sizes = torch.cat([torch.full((len(stack),), _weights(stack)) for stack in self.stacks])
+        if config.weights and int(sizes.max()) > config.weights:
+            largest = self.rows["id"].iloc[int(sizes.argmax())]
+            raise InputError(f"model '{largest}' is larger than a batch may be", where="'sampler.weights'",
+                             got=config.weights, expected=f"at least {int(sizes.max())}")  # fmt: skip
+        couples = Couples(self.rows, config.negatives)
+        return Sampler(self.kinship, config, self.seed, couples if couples.shares else None, sizes)
 
     @cached_property
-    def _starts(self) -> list[int]:
-        """The first model of each stack."""
-        return torch.tensor([0] + [len(stack) for stack in self.stacks]).cumsum(0).tolist()
+    def _starts(self) -> Tensor:
+        """The first model of each stack, and the end of the last."""
+        return torch.tensor([0] + [len(stack) for stack in self.stacks]).cumsum(0)
 
     def views(self, step: int) -> Views:
         """Returns the batch of one step."""
@@ -115,14 +136,14 @@ class ZooData(L.LightningDataModule):
         generator = seeding.generator(self.seed, "views", step)
         others = partners(models, self.kinship, self.augmentations, generator)
         pairs, shown = [], []
-        for stack, first, last in zip(self.stacks, self._starts, self._starts[1:], strict=False):
+        # Models come in ascending order, so that those of one architecture stand side by side.
+        for place in torch.bucketize(models, self._starts[1:], right=True).unique().tolist():
+            stack, first, last = self.stacks[place], self._starts[place], self._starts[place + 1]
             here = (models >= first) & (models < last)
-            if not here.any():
-                continue
             sides = [stack.select(side[here] - first) for side in (models, others)]
             pairs.append(join([view(side, self.augmentations, generator) for side in sides]))
             shown += [models[here], others[here]]
-        return Views(pairs, self.targets[torch.cat(shown)])
+        return Views(pairs, self.targets[torch.cat(shown)], self.facts.select(models))
 
     def train_dataloader(self) -> "Steps":
         """Returns the loader of the batches from where training stands."""
@@ -137,7 +158,7 @@ class ZooData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Probe]:
         """Returns one batch: all `val` models, each run by its last checkpoint."""
         stacks, rows = load_stacks(self.zoo, last_checkpoints(_split(self.zoo, usable(self.zoo.rows), "val")))
-        probe = Probe(stacks, _numbered(rows["task"]), _numbered(rows["run_id"]))
+        probe = Probe(stacks, numbered(rows["task"]), numbered(rows["run_id"]))
         return DataLoader([probe], batch_size=None)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(
@@ -145,7 +166,8 @@ class ZooData(L.LightningDataModule):
     ) -> Views | Probe:
         """Returns the batch on the device."""
         if isinstance(batch, Views):
-            return Views([stack.to(device) for stack in batch.pairs], batch.targets.to(device), batch.total)
+            pairs = [stack.to(device) for stack in batch.pairs]
+            return Views(pairs, batch.targets.to(device), batch.facts.to(device), batch.total)
         return Probe([stack.to(device) for stack in batch.stacks], batch.tasks.to(device), batch.runs.to(device))
 
 
@@ -188,17 +210,17 @@ def _split(zoo: Zoo, rows: pd.DataFrame, split: str) -> pd.DataFrame:
     return found
 
 
-def _numbered(column: pd.Series) -> Tensor:
-    return torch.tensor(pd.factorize(column, sort=True)[0].tolist())
+def _by_graph(stacks: Sequence[Stack], rows: pd.DataFrame) -> tuple[list[Stack], pd.DataFrame]:
+    """Stacks of equal graphs as one, whatever else their architectures differ in, and the rows in their order."""
+    places: dict[WeightGraph, list[int]] = {}
+    for place, stack in enumerate(stacks):
+        places.setdefault(stack.graph, []).append(place)
+    ends = np.cumsum([len(stack) for stack in stacks])
+    joined = [join([stacks[place] for place in group]) for group in places.values()]
+    ordered = [rows[ends[place] - len(stacks[place]) : ends[place]] for group in places.values() for place in group]
+    return joined, pd.concat(ordered, ignore_index=True)
 
 
-def _targets(rows: pd.DataFrame, names: Sequence[str]) -> Tensor:
-    """Columns standardised over the rows; one that is constant becomes zero. Shape: [G, K]."""
-    unknown = [name for name in names if name not in rows or not pd.api.types.is_numeric_dtype(rows[name])]
-    if unknown:
-        raise InputError("no such regression target", got=unknown, expected="numeric columns of the manifest")
-    if not names:
-        return torch.zeros(len(rows), 0)
-    values = torch.tensor(rows[list(names)].to_numpy(dtype="float64"))
-    spread = torch.where((values == values[0]).all(0), torch.inf, values.std(0, correction=0))
-    return ((values - values.mean(0)) / spread).float()
+def _weights(stack: Stack) -> int:
+    """Weights and biases of each model."""
+    return sum(tensor[0].numel() for tensor in (*stack.weights, *stack.biases) if tensor is not None)

@@ -122,6 +122,8 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Every process looks at all of `val` and finds the same.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+        # The new name of the setting is not known to torch 2.11.
+        warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
         # Where Slurm is installed, it is advised to everybody.
         warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
         yield
@@ -133,7 +135,7 @@ def _check_devices(data: ZooData, config: TrainerConfig) -> None:
         raise InputError("not as many GPUs as asked for", where="'trainer.devices'", got=found,
                          expected=config.devices, do="set trainer.accelerator=cpu, or ask Slurm for GPUs by the node, "
                          "not by the task")  # fmt: skip
-    models, processes = len(data.sampler.batch(0)), config.devices * config.num_nodes
+    models, processes = data.sampler.least, config.devices * config.num_nodes
     if models < processes:
         raise InputError("a batch has fewer models than there are processes to share it", got=models,
                          expected=f"at least {processes}", do="lower trainer.devices")  # fmt: skip
@@ -147,7 +149,8 @@ def _processes(config: TrainerConfig) -> dict[str, object]:
         "num_nodes": config.num_nodes,
         # A process may have no model of an architecture, so that some parameters get no gradient there. It also keeps
         # the order in which gradients are summed the same from the first step on, which a resumed run relies on.
-        "strategy": DDPStrategy(find_unused_parameters=True) if several else "auto",
+        # Buffers are the same everywhere without being sent: each process fills them from the joint batch.
+        "strategy": DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if several else "auto",
         "use_distributed_sampler": False,
         "plugins": [LightningEnvironment()],
     }

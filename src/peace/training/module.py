@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from peace import seeding
 from peace.errors import PeaceError
+from peace.losses import Loss
+from peace.losses.bank import Bank
+from peace.losses.pairs import Pairs
 from peace.metrics.effective_rank import effective_rank
 from peace.metrics.knn import knn_accuracy
 from peace.models.embedder import Embedder
@@ -46,22 +49,25 @@ class Contrastive(L.LightningModule):
         seed: Seed of what is random inside a step (dropout), keyed by the step.
         regression_weight: λ; used if the embedder has a regression head.
         neighbours: Neighbours of the kNN probe.
+        bank: Models of earlier batches as further negatives, None where there are none.
     """
 
     def __init__(
         self,
         embedder: Embedder,
-        loss: nn.Module,
+        loss: Loss,
         optimizer: OptimizerConfig,
         total_steps: int,
         seed: int,
         regression_weight: float = 0.0,
         neighbours: int = 5,
+        bank: Bank | None = None,
     ) -> None:
         super().__init__()
-        self.embedder, self.loss, self.optimizer_config = embedder, loss, optimizer
+        self.embedder, self.loss, self.optimizer_config, self.bank = embedder, loss, optimizer, bank
         self.total_steps, self.seed = total_steps, seed
         self.regression_weight, self.neighbours = regression_weight, neighbours
+        self._compared: Pairs | None = None
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         """Makes dropout a function of the step, so that a resumed run draws what an uninterrupted one does.
@@ -82,8 +88,8 @@ class Contrastive(L.LightningModule):
         """
         embeddings = self.embedder.embed(batch.pairs)
         first, second = _joint(batch, self.embedder.project(embeddings))
-        loss = self.loss(first, second)
-        models = len(first)
+        pairs = Pairs(first, second, batch.facts, self.bank.memory() if self.bank else None)
+        self._compared, loss, models = pairs, self.loss(pairs), len(first)
         self.log("train/contrastive", loss.detach(), batch_size=models)
         if self.embedder.regressor is not None:
             errors = torch.cat(_joint(batch, self.embedder.predict(embeddings) - batch.targets))
@@ -95,6 +101,12 @@ class Contrastive(L.LightningModule):
                              "lower optimizer.learning_rate and train again")  # fmt: skip
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=models)
         return loss
+
+    def on_after_backward(self) -> None:
+        """Gives the models of the batch to the bank, which the gradients have no more need of."""
+        if self.bank is not None and self._compared is not None:
+            self.bank.take(self._compared.second, self._compared.facts)
+        self._compared = None
 
     def validation_step(self, batch: Probe, batch_idx: int) -> None:
         """Logs the effective rank of the embeddings and the accuracy of a kNN probe for the task, given two runs."""

@@ -1,13 +1,33 @@
 """Which models stand in a batch: a pure function of seed and step."""
 
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from peace import seeding
 from peace.augmentations import Kinship
 from peace.errors import InputError
+from peace.training.negatives import Couples, NegativesConfig
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """What a batch is.
+
+    Attributes:
+        batch_size: Most models in a batch; there are fewer where there are fewer recipes (or runs).
+        distinct: What no two models of a batch share, `recipe` or `run`.
+        weights: Most weights and biases in a batch, counted in one view of each model; null is no such limit. Models
+            are taken in the order drawn up to the first one for which there is no room.
+        negatives: Shares of a batch that are drawn as negatives of one kind.
+    """
+
+    batch_size: PositiveInt = 256
+    distinct: str = "recipe"
+    weights: PositiveInt | None = None
+    negatives: NegativesConfig = field(default_factory=NegativesConfig)
 
 
 class Sampler:
@@ -18,34 +38,90 @@ class Sampler:
 
     Args:
         kinship: Who is related to whom.
-        batch_size: Most models in a batch; there are fewer where there are fewer recipes (or runs).
-        distinct: What no two models of a batch share.
+        config: What a batch is; its negatives are what `couples` draws.
         seed: Seed of all batches.
+        couples: Draws negatives of one kind; None is uniform throughout.
+        sizes: Weights and biases of each model, given if they are limited. Shape: [G] int64.
 
     Raises:
-        InputError: `distinct` is neither, or the models share a single recipe (or run), which leaves no negatives.
+        InputError: `distinct` is neither, the models share a single recipe (or run), which leaves no negatives, the
+            limit on weights has no room for two models, or there are too few negatives of a kind.
     """
 
-    def __init__(self, kinship: Kinship, batch_size: int, distinct: Literal["recipe", "run"], seed: int) -> None:
-        groups = {"recipe": kinship.recipes, "run": kinship.runs}
-        if distinct not in groups:
-            raise InputError("no such sampler.distinct", got=distinct, expected=" or ".join(groups))
-        self.groups = groups[distinct]
+    def __init__(
+        self,
+        kinship: Kinship,
+        config: SamplerConfig,
+        seed: int,
+        couples: Couples | None = None,
+        sizes: Tensor | None = None,
+    ) -> None:
+        self.groups = groups_of(kinship, config.distinct)
+        self.size = min(config.batch_size, len(self.groups.unique()))
         if len(self.groups.unique()) < 2:
             raise InputError(
-                f"no negatives: all models share one {distinct}",
+                f"no negatives: all models share one {config.distinct}",
                 where="'sampler.distinct'",
                 do="choose the other of recipe and run, or train on another zoo",
             )
-        self.batch_size, self.seed = batch_size, seed
+        self.seed, self.couples, self.weights = seed, couples, config.weights
+        self.sizes = sizes if config.weights else None
+        if self.least < 2 <= self.size:
+            raise InputError("no negatives: a batch may have no room for two models", where="'sampler.weights'",
+                             got=self.weights, do="raise it")  # fmt: skip
+        if couples:
+            couples.check(self._candidates(self._generator(0)), self.size)
+
+    @property
+    def least(self) -> int:
+        """The number of models that every batch has at least."""
+        if self.sizes is None:
+            return self.size
+        names, group = self.groups.unique(return_inverse=True)
+        largest = self.sizes.new_zeros(len(names)).scatter_reduce(0, group, self.sizes, "amax")
+        totals = largest.sort(descending=True).values[: self.size].cumsum(0)
+        # A couple for which there is no room may leave the place of one model empty.
+        return int((totals <= self.weights).sum()) - bool(self.couples)
 
     def batch(self, step: int) -> Tensor:
         """Returns the models of one step, in ascending order. Shape: [at most batch_size] int64."""
-        generator = seeding.generator(self.seed, "batch", step)
+        generator = self._generator(step)
+        units = self._units(self._candidates(generator), generator)
+        if self.sizes is not None:
+            weights = torch.stack([self.sizes[unit].sum() for unit in units])
+            units = units[: int((weights.cumsum(0) <= self.weights).sum())]
+        return torch.cat(units).sort().values
+
+    def _generator(self, step: int) -> torch.Generator:
+        return seeding.generator(self.seed, "batch", step)
+
+    def _candidates(self, generator: torch.Generator) -> Tensor:
+        """One model of each recipe (or run), in random order."""
         order = torch.randperm(len(self.groups), generator=generator)
         _, group = self.groups[order].unique(return_inverse=True)
         places = torch.arange(len(order))
         first = torch.full((int(group.max()) + 1,), len(order)).scatter_reduce(0, group, places, "amin")
         chosen = order[first]
-        picked = torch.randperm(len(chosen), generator=generator)[: self.batch_size]
-        return chosen[picked].sort().values
+        return chosen[torch.randperm(len(chosen), generator=generator)]
+
+    def _units(self, models: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """What is taken or left together, in random order: couples and single models."""
+        if self.couples is None:
+            return list(models[: self.size].split(1))
+        couples = [couple for kind in self.couples.draw(models, self.size).values() for couple in kind]
+        coupled = {place for couple in couples for place in couple}
+        single = [[place] for place in range(len(models)) if place not in coupled]
+        units = [*couples, *single[: self.size - len(coupled)]]
+        return [models[units[place]] for place in torch.randperm(len(units), generator=generator).tolist()]
+
+
+def groups_of(kinship: Kinship, distinct: str) -> Tensor:
+    """Returns the number of what no two models of a batch share. Shape: [G] int64.
+
+    Raises:
+        InputError: `distinct` is neither recipe nor run.
+    """
+    groups = {"recipe": kinship.recipes, "run": kinship.runs}
+    if distinct not in groups:
+        raise InputError("no such sampler.distinct", got=distinct, expected=" or ".join(groups))
+    return groups[distinct]
