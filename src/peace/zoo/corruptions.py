@@ -1,7 +1,7 @@
 """What may be wrong with how a zoo model is taught: hard negatives to models of the same architecture and task."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -37,7 +37,7 @@ class Corruption:
     @property
     def node(self) -> dict[str, Any]:
         """The name and the arguments, as a recipe has them."""
-        return {"name": self.name, **asdict(self)}
+        return {"name": self.name, **vars(self)}
 
     def check(self, image_shape: tuple[int, ...], n_classes: int) -> None:
         """Refuses arguments that make no sense for these images [C, H, W] and this many classes."""

@@ -1,7 +1,7 @@
 """One row of a zoo's manifest: everything known about one model, and where its tensors lie."""
 
 import math
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -92,7 +92,7 @@ class ModelRecord:
 
 def frame(records: list[ModelRecord]) -> pd.DataFrame:
     """Returns records as the rows of a manifest, a column a field."""
-    return pd.DataFrame([asdict(record) for record in records], columns=[field.name for field in fields(ModelRecord)])
+    return pd.DataFrame([vars(record) for record in records], columns=[field.name for field in fields(ModelRecord)])
 
 
 def completed(rows: pd.DataFrame) -> pd.DataFrame:
