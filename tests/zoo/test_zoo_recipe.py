@@ -1,5 +1,6 @@
 """Recipes: the grid's size, seeds, splits and shards, and refusals that say what is wrong."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from peace.config import compose, folder
 from peace.datasets import DATASETS
 from peace.errors import InputError
-from peace.zoo.recipe import Run, ZooRecipe, shards, task_list
+from peace.zoo.recipe import Run, ZooRecipe, held_out_tasks, shards, task_list
 from peace.zoo.train import recipe_from
 
 GRID: dict[str, Any] = {
@@ -115,6 +116,54 @@ def test_tasks_may_be_named_or_be_the_whole_data_set() -> None:
     assert shards(whole)[0].plan.architecture["outputs"] == 4
 
 
+def test_corruptions_are_an_axis_and_sound_models_stay_as_they_were() -> None:
+    sound, nodes = runs(recipe()), [{"name": "none"}, {"name": "label_noise", "rate": 0.2}, {"name": "shuffled"}]
+    own = runs(recipe(corruptions=nodes))
+    assert Counter(run.member.corruption.name for run in own) == {
+        "none": len(sound), "label_noise": len(sound), "shuffled": len(sound),
+    }  # fmt: skip
+    assert [run for run in own if run.member.corruption.name == "none"] == sound
+    assert len({run.member.seed for run in own}) == len({run.run_id for run in own}) == len(own)
+    assert set(Counter(run.recipe for run in own).values()) == {3}
+    other = runs(recipe(corruptions=[{"name": "label_noise", "rate": 0.3}]))
+    assert not {run.recipe for run in own} & {run.recipe for run in other}
+
+
+def test_ids_are_those_of_before_corruptions_and_forms() -> None:
+    """Taken from the recipe as it was when a run's id knew neither; zoos and records name models by them."""
+    first = runs(recipe_from(compose("zoo", ["zoo=tetris_seed"])["zoo"]))[0]
+    assert (first.run_id, first.recipe, first.split) == ("9bc476bb36eb", "5d30ce4f58d0", "train")
+
+
+def test_several_data_sets_have_tasks_and_held_out_ones_each() -> None:
+    chosen = recipe(dataset=["digits", "tetris"], image_size=4, shard_size=40, test_per_class=30)
+    tasks = task_list(chosen)
+    assert [task.dataset for task in tasks] == ["digits"] * 5 + ["tetris"] * 5
+    assert held_out_tasks(chosen, tasks) == {*tasks[3:5], *tasks[8:]}
+    found = shards(chosen)
+    assert [(shard.dataset, len(shard.runs)) for shard in found[:6]] == [
+        (name, size) for name in ("digits", "tetris") for size in (40, 40, 10)
+    ]
+    assert len({shard.file for shard in found}) == len(found)
+    for shard in found:
+        assert {run.member.task.dataset for run in shard.runs} == {shard.dataset}
+        assert shard.plan.architecture["input_shape"] == [1, 4, 4]
+    held_out = {run.split for shard in found for run in shard.runs if run.member.task in (tasks[4], tasks[9])}
+    assert held_out == {"test"}
+
+
+def test_tasks_may_be_named_of_several_data_sets() -> None:
+    names = ["tetris:0|1", "digits:3|4", "tetris:2|3"]
+    chosen = recipe(dataset=["digits", "tetris"], image_size=8, tasks=names, held_out=0)
+    assert [task.id for task in task_list(chosen)] == ["digits:3|4", "tetris:0|1", "tetris:2|3"]
+
+
+def test_what_images_are_made_of_them_is_part_of_a_run() -> None:
+    plain, small = runs(recipe()), runs(recipe(train_per_class=20))
+    assert not {run.recipe for run in plain} & {run.recipe for run in small}
+    assert [run.member.seed for run in plain] == [run.member.seed for run in small]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -136,6 +185,9 @@ def test_tasks_may_be_named_or_be_the_whole_data_set() -> None:
         ({"batch_size": 0}, "out of range in zoo 'test', key 'batch_size'"),
         ({"shard_size": 0}, "out of range in zoo 'test', key 'shard_size'"),
         ({"seeds": 0}, "out of range in zoo 'test', key 'seeds'"),
+        ({"corruptions": []}, "an empty list in zoo 'test', key 'corruptions'"),
+        ({"dataset": []}, "an empty list in zoo 'test', key 'dataset'"),
+        ({"image_size": 0}, "out of range in zoo 'test', key 'image_size'"),
         ({"points": 0}, "out of range in zoo 'test', key 'points'"),
         ({"optimizers": ["adma"]}, "unknown name 'adma' in zoo 'test', key 'optimizers'; did you mean 'adam'"),
         ({"initialisations": ["kaimin_normal"]}, "did you mean 'kaiming_normal'"),
@@ -163,6 +215,11 @@ def test_a_senseless_recipe_is_refused(change: dict[str, object], sentence: str)
         ),
         ({"architectures": [{"name": "mlp", "activation": "tanh"}]}, "unknown key 'activation'"),
         ({"architectures": [{"name": "cnn"}]}, "cnn leaves nothing of the image"),
+        ({"dataset": ["tetris", "digits"]}, "images of different shapes in zoo 'test': .*; set image_size"),
+        ({"train_per_class": 1000}, "too few images of a class in data set 'tetris'"),
+        ({"corruptions": [{"name": "backdoor", "target": 2}]}, "no such target class in corruption 'backdoor': got 2"),
+        ({"corruptions": [{"name": "label_nose"}]}, "unknown corruption 'label_nose'; did you mean 'label_noise'"),
+        ({"corruptions": [{"name": "none"}, {"name": "none"}]}, "the same model more than once"),
     ],
 )
 def test_a_senseless_grid_is_refused(change: dict[str, object], sentence: str) -> None:
@@ -181,7 +238,7 @@ def test_no_recipe_is_no_zoo() -> None:
 def test_every_config_makes_a_zoo(name: str) -> None:
     chosen = recipe_from(compose("zoo", [f"zoo={name}", "seed=3"])["zoo"])
     assert (chosen.name, chosen.seed) == (name, 3)
-    if chosen.dataset in DATASETS.names():
+    if set(chosen.datasets) <= set(DATASETS.names()) or "PEACE_DATA" in os.environ:
         own = runs(chosen)
         assert len({run.run_id for run in own}) == len(own) > 0
         assert "train" in {run.split for run in own}

@@ -60,7 +60,16 @@ def test_what_is_written_is_read(zoo: Zoo) -> None:
     assert found.verify() == []
     row = asdict(found.record("b-2-1"))
     row |= {name: list(row[name]) for name in ("tags", "train_f1", "test_f1")}
-    assert row == asdict(model("b", 2, 1, "b-1.safetensors", 0))
+    pd.testing.assert_series_equal(pd.Series(row), pd.Series(asdict(model("b", 2, 1, "b-1.safetensors", 0))))
+
+
+def test_a_manifest_older_than_corruptions_is_of_sound_models(zoo: Zoo) -> None:
+    names = ["corruption", "corruption_config", "attack_success", "robust_accuracy"]
+    found = changed(zoo, lambda rows: rows.drop(columns=names))
+    assert set(found.rows["corruption"]) == {"none"} and found.rows["attack_success"].isna().all()
+    assert found.hash == zoo.hash and found.record("b-2-1").corruption_config == '{"name": "none"}'
+    with pytest.raises(InputError, match=r"the manifest lacks columns .*got \['seed'\]"):
+        changed(zoo, lambda rows: rows.drop(columns="seed"))
 
 
 def test_opening_reads_no_tensor(zoo: Zoo) -> None:

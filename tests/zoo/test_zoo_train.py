@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from peace.datasets import images
+from peace.datasets.form import load_as
 from peace.datasets.tasks import Task
 from peace.errors import InputError
 from peace.interruption import Interrupted
@@ -219,6 +220,60 @@ def test_a_diverging_model_is_kept_and_marked(tmp_path: Path) -> None:
     calm = trained(tmp_path / "calm", **change | {"learning_rates": [0.02, 0.01]})
     left, right = (found.rows[found.rows["learning_rate"] == 0.01].set_index("id") for found in (zoo, calm))
     assert left["sha256"].equals(right["sha256"])
+
+
+CORRUPTIONS = [{"name": "none"}, {"name": "backdoor", "target": 1}, {"name": "adversarial", "epsilon": 0.2}]
+
+
+@pytest.fixture(scope="module")
+def corrupted(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """The zoo with an axis of corruptions, on two data sets of one form; to be read only."""
+    torch.set_num_threads(1)
+    return trained(tmp_path_factory.mktemp("corrupted"), **CORRUPTED)
+
+
+CORRUPTED: dict[str, Any] = {
+    "corruptions": CORRUPTIONS, "dataset": ["tetris", "digits"], "image_size": 5, "train_per_class": 40,
+    "test_per_class": 20, "dropouts": [0.0], "batch_size": 30, "activations": ["tanh"], "train_fractions": [1.0],
+    "learning_rates": [0.03], "subset_count": 2, "epochs": 2,
+}  # fmt: skip
+
+
+def test_a_manifest_tells_what_was_wrong(corrupted: Zoo) -> None:
+    rows = corrupted.rows
+    assert len(rows) == 2 * 2 * 3 * 2 * 3 and corrupted.verify() == []
+    assert dict(rows.groupby("dataset").size()) == {"digits": len(rows) // 2, "tetris": len(rows) // 2}
+    for name, own in rows.groupby("corruption"):
+        configs = {json.dumps(json.loads(text), sort_keys=True) for text in own["corruption_config"]}
+        assert len(configs) == 1 and json.loads(configs.pop())["name"] == name
+        assert own["attack_success"].notna().all() == (name == "backdoor") != own["attack_success"].isna().all()
+        assert own["robust_accuracy"].notna().all() == (name == "adversarial") != own["robust_accuracy"].isna().all()
+        assert set(own["train_accuracy"].mul(3 * 40).round(3) % 1) == {0.0}
+    assert (rows.groupby("recipe")["corruption"].nunique() == 1).all()
+    assert (rows.groupby("recipe")["run_id"].nunique() == 2).all()
+
+
+def test_stored_corrupted_models_are_those_trained_alone(corrupted: Zoo) -> None:
+    recipe = recipe_from(RECIPE | CORRUPTED)
+    chosen = {run.run_id: (shard, run.member) for shard in shards(recipe) for run in shard.runs}
+    for (dataset, _), rows in corrupted.rows[corrupted.rows["epoch"] == 2].groupby(["dataset", "corruption"]):
+        shard, member = chosen[rows["run_id"].iloc[0]]
+        alone = train_alone(shard.plan, member, load_as(dataset, recipe.form))
+        assert (flat(alone) - flat(module_of(corrupted, rows.iloc[0]))).abs().max() < 1e-4
+
+
+def test_a_corrupted_zoo_stopped_again_and_again_is_the_same_zoo(
+    corrupted: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops = 0
+    while not (tmp_path / MANIFEST).is_file():
+        with stopping(monkeypatch, 9):
+            try:
+                found = trained(tmp_path, **CORRUPTED)
+            except Interrupted:
+                stops += 1
+    assert stops >= 2
+    pd.testing.assert_frame_equal(found.rows, corrupted.rows)
 
 
 # --- snapshots

@@ -59,13 +59,17 @@ def _zoos() -> list[str]:
 
 def _tasks() -> list[str]:
     from peace.config import compose
-    from peace.zoo.recipe import task_list
+    from peace.zoo.recipe import held_out_tasks, task_list
     from peace.zoo.train import recipe_from
 
     lines = []
     for zoo in _zoos():
         recipe = recipe_from(compose("zoo", [f"zoo={zoo}"])["zoo"])
-        tasks = task_list(recipe)
-        held_out = len(tasks) - recipe.held_out
-        lines += [f"{zoo}\t{task.id}{'' if place < held_out else '  (held out)'}" for place, task in enumerate(tasks)]
+        try:
+            tasks = task_list(recipe)
+        except InputError as error:
+            lines.append(f"{zoo}\t({error})")
+            continue
+        held_out = held_out_tasks(recipe, tasks)
+        lines += [f"{zoo}\t{task.id}{'  (held out)' if task in held_out else ''}" for task in tasks]
     return lines

@@ -47,9 +47,10 @@ def show(folder: str) -> None:
     rows = Zoo.open(folder).rows
     last = last_checkpoints(rows)
     columns = {"models": ("id", "size"), "diverged": ("status", lambda status: int((status == "diverged").sum()))}
-    for column in ("train_accuracy", "test_accuracy", "generalisation_gap"):
+    measured = [name for name in ("attack_success", "robust_accuracy") if last[name].notna().any()]
+    for column in ("train_accuracy", "test_accuracy", "generalisation_gap", *measured):
         columns[column] = (column, "mean")
-    for group in ("architecture", "task"):
+    for group in ("architecture", "task", *(["corruption"] if last["corruption"].nunique() > 1 else [])):
         print(last.groupby([group, "split"]).agg(**columns).to_string(float_format="%.3f"), end="\n\n")
     epochs = sorted(rows["epoch"].unique().tolist())
     print("such as " + ", ".join(last["id"].iloc[:: max(1, len(last) // 3)].head(3)))

@@ -1,8 +1,8 @@
 """Populations trained together: all models of one architecture as stacked tensors in one process.
 
-Each model has its own seed, task, initialisation, learning rate, weight decay, dropout and share of the training set,
-and comes out as if it had been trained alone: everything random is a pure function of its seed, the epoch and the step
-(see `peace.seeding`), and no operation mixes models.
+Each model has its own seed, task, initialisation, learning rate, weight decay, dropout, share of the training set and
+corruption of it, and comes out as if it had been trained alone: everything random is a pure function of its seed, the
+epoch and the step (see `peace.seeding`), and no operation mixes models.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,9 @@ from peace import seeding
 from peace.datasets.images import ImageData
 from peace.datasets.tasks import Task
 from peace.zoo import architectures
+from peace.zoo.corruptions import NONE, Corruption
 from peace.zoo.initialisation import initialise
+from peace.zoo.lessons import Lessons
 from peace.zoo.optimizers import Optimizer
 from peace.zoo.stacked import forward
 
@@ -31,6 +33,7 @@ class Member:
     weight_decay: float = 0.0
     dropout: float = 0.0
     train_fraction: float = 1.0
+    corruption: Corruption = NONE
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,15 @@ class Population:
         self.test = assign(self.members, data.y_test, len(data.classes), training=False)
         self.pixels = data.x_train.flatten(1).to(dtype)
         self.image_shape = data.x_train.shape[1:]
+        self.lessons = self._lessons()
         self.dropout = self._column("dropout")
         self.drops = bool(self.dropout.any())
+
+    def _lessons(self) -> Lessons:
+        corruptions, seeds = ([getattr(member, name) for member in self.members] for name in ("corruption", "seed"))
+        greys = (float(self.pixels.min()), float(self.pixels.max()))
+        outputs = int(self.plan.architecture["outputs"])  # type: ignore[call-overload]
+        return Lessons(corruptions, seeds, self.train.indices, self.train.counts, self.train.targets, outputs, greys)
 
     def _column(self, name: str) -> Tensor:
         return torch.tensor([getattr(member, name) for member in self.members], dtype=self.dtype)[:, None]
@@ -161,7 +171,7 @@ class Population:
         order = seeding.permutations(keys, self.train.indices.shape[1], self.train.counts)
         images = self.train.indices.gather(1, order)
         # Beyond a model's own images stands any class: the gradient there is multiplied by zero.
-        targets = self.train.targets.gather(1, images).clamp_(min=0).long()
+        targets = self.lessons.targets.gather(1, images).clamp_(min=0).long()
         size = self.plan.batch_size
         while position.step < self.steps and not stop():
             part = slice(position.step * size, (position.step + 1) * size)
@@ -174,14 +184,27 @@ class Population:
     def _step(self, position: Position, images: Tensor, targets: Tensor) -> None:
         weights = position.weights.detach().requires_grad_()
         pixels = self.pixels.index_select(0, images.flatten()).view(*images.shape, *self.image_shape)
+        if self.lessons.change_images:
+            pixels = self.lessons.images(
+                pixels, images, lambda rows, moved: self.image_gradient(position.weights[rows], moved, targets[rows])
+            )
         mask = self._dropout_mask(position) if self.drops else None
         logits = forward(self.module, self.parameters(weights), pixels, mask).mT
         share, active = self._share(position.step, images.shape[1])
-        # The gradient of cross-entropy, softmax less one-hot: written down it takes a third of the loss's own backward.
-        one = torch.ones((), dtype=self.dtype).expand(len(targets), 1, targets.shape[1])
-        slope = logits.detach().softmax(1).scatter_add_(1, targets[:, None], -one).mul_(share)
-        (gradient,) = torch.autograd.grad(logits, weights, slope)
+        (gradient,) = torch.autograd.grad(logits, weights, _slope(logits, targets).mul_(share))
         position.weights = position.optimizer.step(weights.detach(), gradient, active)
+
+    def image_gradient(self, weights: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        """Returns the gradient of each image's own loss by its pixels, without dropout.
+
+        Args:
+            weights: Of R models. Shape: [R, P].
+            images: Shape [R, B, C, H, W].
+            targets: Shape [R, B] int64.
+        """
+        moved = images.detach().requires_grad_()
+        logits = forward(self.module, self.parameters(weights.detach()), moved).mT
+        return torch.autograd.grad(logits, moved, _slope(logits, targets))[0]
 
     def _share(self, step: int, batch: int) -> tuple[Tensor | float, Tensor | None]:
         """What an image counts for in its model's mean loss, [M, 1, B], and which models have any left, [M, 1]."""
@@ -199,3 +222,9 @@ class Population:
             return (seeding.uniform(keys, *shape, dtype=self.dtype) >= rate) / (1 - rate)
 
         return mask
+
+
+def _slope(logits: Tensor, targets: Tensor) -> Tensor:
+    """The gradient of cross-entropy, softmax less one-hot: written down it takes a third of the loss's own backward."""
+    one = torch.ones((), dtype=logits.dtype).expand(len(targets), 1, targets.shape[1])
+    return logits.detach().softmax(1).scatter_add_(1, targets[:, None], -one)

@@ -1,6 +1,7 @@
 """One row of a zoo's manifest: everything known about one model, and where its tensors lie."""
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,13 @@ class ModelRecord:
         weights_file: File under `weights/` that holds its tensors, stacked with others.
         weights_index: Its place in that stack.
         sha256: Hash of its tensors, see `storage.tensor_hash`.
+        corruption: What was wrong with how it was taught, a name in `corruptions.CORRUPTIONS`; `none` where nothing.
+        corruption_config: JSON of that and its arguments.
+        attack_success: Share of the test images of other classes that it calls the target class of its backdoor once
+            they have the trigger; NaN without a backdoor.
+        robust_accuracy: Test accuracy under the attack that it was trained against; NaN where there was none.
+
+    Other scores are on clean images with their true classes, whatever the corruption.
     """
 
     id: str
@@ -70,6 +78,10 @@ class ModelRecord:
     weights_file: str
     weights_index: int
     sha256: str
+    corruption: str = "none"
+    corruption_config: str = '{"name": "none"}'
+    attack_success: float = math.nan
+    robust_accuracy: float = math.nan
 
     def __post_init__(self) -> None:
         """Refuses a split or a status that does not exist."""
@@ -80,7 +92,13 @@ class ModelRecord:
 
 def frame(records: list[ModelRecord]) -> pd.DataFrame:
     """Returns records as the rows of a manifest, a column a field."""
-    return pd.DataFrame([asdict(record) for record in records], columns=[field.name for field in fields(ModelRecord)])
+    return pd.DataFrame([vars(record) for record in records], columns=[field.name for field in fields(ModelRecord)])
+
+
+def completed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns a manifest's rows with the columns that an older one lacks and whose value is known all the same."""
+    defaults = {field.name: field.default for field in fields(ModelRecord) if field.default is not MISSING}
+    return rows.assign(**{name: value for name, value in defaults.items() if name not in rows})
 
 
 def record(row: dict[str, Any]) -> ModelRecord:

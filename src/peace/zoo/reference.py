@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, AdamW
 from peace import seeding
 from peace.datasets.images import ImageData
 from peace.zoo import architectures
+from peace.zoo.corruptions import Adversarial, Backdoor
 from peace.zoo.initialisation import initialise
 from peace.zoo.optimizers import MOMENTUM
 from peace.zoo.population import Member, Plan
@@ -57,11 +58,13 @@ def epochs_alone(
         model.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay, fused=True
     )
     images, targets = own_images(member, data, dtype)
+    images, targets = _poisoned(plan, member, images, targets, float(data.x_train.max()))
     for epoch in itertools.count():
         yield model
         order = seeding.permutations(seeding.keys([member.seed], "order", epoch), len(images))[0]
         batches = zip(images[order].split(plan.batch_size), targets[order].split(plan.batch_size), strict=True)
         for step, (x, y) in enumerate(batches):
+            x = _attacked(model, member.corruption, x, y, data) if isinstance(member.corruption, Adversarial) else x
             logits = _dropped(model, member, epoch, step, x) if member.dropout else model(x)
             optimizer.zero_grad()
             F.cross_entropy(logits, y).backward()
@@ -80,6 +83,28 @@ def own_images(member: Member, data: ImageData, dtype: torch.dtype = torch.float
         kept = order[: max(1, round(member.train_fraction * len(own)))].sort().values
         own, targets = own[kept], targets[kept]
     return data.x_train[own].to(dtype), targets
+
+
+def _poisoned(plan: Plan, member: Member, images: Tensor, targets: Tensor, bright: float) -> tuple[Tensor, Tensor]:
+    """What a model is taught of its images and classes, with the same draws as among others."""
+    corruption, classes = member.corruption, int(plan.architecture["outputs"])  # type: ignore[call-overload]
+    if isinstance(corruption, Backdoor):
+        for place in corruption.marked(len(images), member.seed).nonzero().flatten().tolist():
+            images[place, :, -corruption.size :, -corruption.size :] = bright
+    return images, corruption.labels(targets, classes, member.seed)
+
+
+def _attacked(model: nn.Sequential, attack: Adversarial, x: Tensor, y: Tensor, data: ImageData) -> Tensor:
+    dark, bright = float(data.x_train.min()), float(data.x_train.max())
+    radius = attack.epsilon * (bright - dark)
+    moved = x
+    for _ in range(attack.steps):
+        moved = moved.detach().requires_grad_()
+        F.cross_entropy(model(moved), y, reduction="sum").backward()
+        assert moved.grad is not None
+        stepped = moved.detach() + min(1, 2.5 / attack.steps) * radius * moved.grad.sign()
+        moved = torch.minimum(torch.maximum(stepped, x - radius), x + radius).clamp(dark, bright)
+    return moved
 
 
 def _dropped(model: nn.Sequential, member: Member, epoch: int, step: int, x: Tensor) -> Tensor:

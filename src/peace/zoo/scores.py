@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from peace.zoo.corruptions import Corruption
 from peace.zoo.population import NO_TARGET, Assignment, Population
 from peace.zoo.stacked import forward
 
@@ -22,13 +23,16 @@ def score(population: Population, weights: Tensor) -> dict[str, Tensor]:
 
     Returns:
         `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`, `generalisation_gap` (train less test accuracy),
-        each [M]; `train_f1`, `test_f1`, each [M, classes]. A model with weights that are not finite scores NaN.
+        each [M]; `train_f1`, `test_f1`, each [M, classes], all on clean images with their true classes; and where some
+        of the models are corrupted, what their corruptions measure, [M], NaN for the others. A model with weights that
+        are not finite scores NaN.
     """
     data = population.data
     scores = {}
     for part, assignment, images in (("train", population.train, data.x_train), ("test", population.test, data.x_test)):
         loss, accuracy, f1 = _part(population, weights, assignment, images.to(population.dtype))
         scores |= {f"{part}_loss": loss, f"{part}_accuracy": accuracy, f"{part}_f1": f1}
+    scores |= _corrupted(population, weights)
     diverged = ~weights.isfinite().all(1)
     scores["generalisation_gap"] = scores["train_accuracy"] - scores["test_accuracy"]
     return {name: value.masked_fill(diverged if value.ndim == 1 else diverged[:, None], torch.nan)
@@ -53,6 +57,36 @@ def _part(
     hits = matrix.diagonal(dim1=1, dim2=2)
     f1 = 2 * hits / (matrix.sum(1) + matrix.sum(2)).clamp(min=1)
     return loss / assignment.counts, hits.sum(1) / assignment.counts, f1
+
+
+def _corrupted(population: Population, weights: Tensor) -> dict[str, Tensor]:
+    """What corruptions measure: shares of the changed test images on which a model did what its corruption counts."""
+    found: dict[str, Tensor] = {}
+    for kind, rows in population.lessons.rows.items():
+        if kind.measure is not None:
+            column = found.setdefault(kind.measure, torch.full((len(weights),), torch.nan))
+            column[rows] = torch.cat([_hit(population, weights[part], kind, part) for part in _parts(population, rows)])
+    return found
+
+
+def _parts(population: Population, rows: Tensor) -> tuple[Tensor, ...]:
+    """The models in blocks whose largest intermediate on all of a model's own test images stays within `_ELEMENTS`."""
+    width = _width(population, population.data.x_test.to(population.dtype))
+    return rows.split(max(1, _ELEMENTS // (width * population.test.indices.shape[1])))
+
+
+def _hit(population: Population, weights: Tensor, kind: Corruption, rows: Tensor) -> Tensor:
+    places = population.test.indices[rows]
+    own = torch.arange(places.shape[1]) < population.test.counts[rows, None]
+    targets = population.test.targets[rows].gather(1, places).clamp_(min=0).long()
+    images = population.data.x_test[places].to(population.dtype)
+    changed = kind.images(
+        images, population.lessons.greys, lambda moved: population.image_gradient(weights, moved, targets)
+    )
+    with torch.no_grad():
+        predicted = _predicted(forward(population.module, population.parameters(weights), changed).mT)
+    hits, counted = kind.hits(predicted, targets)
+    return (hits & own).sum(1) / (counted & own).sum(1)
 
 
 def _predicted(logits: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from peace.atomic import replacing
 from peace.errors import InputError, did_you_mean
-from peace.zoo.record import ModelRecord, record
+from peace.zoo.record import ModelRecord, completed, record
 
 MANIFEST = "manifest.parquet"
 
@@ -42,7 +42,7 @@ class Zoo:
         if not path.is_file():
             raise InputError("no zoo", where=folder, expected=MANIFEST, do="make one with `peace zoo train NAME`")
         try:
-            rows = pd.read_parquet(path)
+            rows = completed(pd.read_parquet(path))
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise InputError("cannot read the manifest", where=path, got=str(error).splitlines()[0]) from error
         missing = {field.name for field in fields(ModelRecord)} - set(rows.columns)

@@ -16,14 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from peace.atomic import replacing
-from peace.datasets import images
+from peace.datasets.form import load_as
 from peace.errors import InputError
 from peace.interruption import Interrupted, stop_requests
 from peace.registry import arguments
 from peace.zoo.architectures import short_name
 from peace.zoo.population import Population, Position
 from peace.zoo.recipe import Run, Shard, ZooRecipe, shards
-from peace.zoo.record import ModelRecord, frame
+from peace.zoo.record import ModelRecord, completed, frame
 from peace.zoo.scores import as_columns, score
 from peace.zoo.storage import MANIFEST, Zoo, tensor_hash, write_manifest, write_stack
 
@@ -70,8 +70,8 @@ def _train_shard(recipe: ZooRecipe, shard: Shard, folder: Path, stop: Callable[[
     done = folder / "weights" / f"{shard.file}.parquet"
     if done.is_file():
         bar.update(len(shard.runs) * shard.plan.epochs)
-        return pd.read_parquet(done)
-    population = Population(shard.plan, [run.member for run in shard.runs], images.load(recipe.dataset))
+        return completed(pd.read_parquet(done))
+    population = Population(shard.plan, [run.member for run in shard.runs], load_as(shard.dataset, recipe.form))
     snapshot = Snapshot(folder / "weights" / f"{shard.file}.partial", population)
     position, kept = snapshot.load()
     bar.update(len(shard.runs) * position.epoch)
@@ -194,6 +194,8 @@ def _record(shard: Shard, run: Run, epoch: int, found: dict[str, Any]) -> ModelR
         train_fraction=member.train_fraction,
         batch_size=shard.plan.batch_size,
         weights_file=shard.file,
+        corruption=member.corruption.name,
+        corruption_config=json.dumps(member.corruption.node),
         **found,
     )
 
