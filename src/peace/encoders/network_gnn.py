@@ -9,12 +9,9 @@ from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
-from peace.encoders.positions import POSITION_DIM, grid_positions
+from peace.encoders.places import HEADS, NodeMean, PlaceCodes
 from peace.errors import InputError
 from peace.graph.stack import Stack
-from peace.graph.weight_graph import Axis
-
-_HEADS = 8
 
 _FILTERS = 8
 
@@ -63,15 +60,15 @@ class NetworkGNN(nn.Module):
         if hidden_dim % _FILTERS:
             raise InputError("channels do not divide into filters", got=f"hidden_dim {hidden_dim}",
                              expected=f"a multiple of {_FILTERS}", do="change encoder.hidden_dim")  # fmt: skip
-        self.hidden_dim, self.output_dim = hidden_dim, 2 * _HEADS * hidden_dim + 1
-        self.input_codes = _position_codes(hidden_dim)
-        self.output_codes = _position_codes(hidden_dim)
-        self.tap_filters = _position_codes(2 * _FILTERS)
-        self.node_gates = _position_codes(_HEADS * hidden_dim)
+        self.hidden_dim, self.output_dim = hidden_dim, 2 * HEADS * hidden_dim + 1
+        self.input_codes = PlaceCodes(hidden_dim)
+        self.output_codes = PlaceCodes(hidden_dim)
+        self.tap_filters = PlaceCodes(2 * _FILTERS)
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
         self.start = nn.Linear(2 * hidden_dim, hidden_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
         self.readout = _perceptron(3 * hidden_dim, hidden_dim)
+        self.mean = NodeMean(hidden_dim)
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
@@ -84,7 +81,7 @@ class NetworkGNN(nn.Module):
         for step in self.steps:
             states = step(states, sizes, links)
         features = self.readout(torch.cat([states, swept], dim=2)).split(sizes, dim=1)
-        read = [self._read(nodes, axis) for nodes, axis in zip(features, stack.graph.axes, strict=True)]
+        read = [self.mean(nodes, axis) for nodes, axis in zip(features, stack.graph.axes, strict=True)]
         tokens = [
             torch.cat([read[layer.out_axis], read[layer.in_axis], norm.log()[:, None]], dim=1)
             for layer, norm in zip(stack.graph.layers, norms, strict=True)
@@ -95,17 +92,16 @@ class NetworkGNN(nn.Module):
         layer = stack.graph.layers[place]
         if layer.n_tap == 1:
             return None, None
-        ahead, back = self.tap_filters(grid_positions(layer.taps, stack.weights[0])).chunk(2, dim=1)
+        ahead, back = self.tap_filters.of(layer.taps, stack.weights[0]).chunk(2, dim=1)
         return ahead, back
 
     def _sweeps(self, stack: Stack, links: list["_Link"]) -> tuple[list[Tensor], list[Tensor]]:
         """What reaches each node from the inputs, and what it contributes to the outputs. Shape: [B, n, H] each."""
-        ahead, back = [], []
+        ahead, back, like = [], [], stack.weights[0]
         for axis in stack.graph.axes:
-            positions = grid_positions(axis.shape, stack.weights[0])
-            nothing = positions.new_zeros(len(stack), axis.size, self.hidden_dim)
-            ahead.append(self.input_codes(positions).expand_as(nothing) if axis.role == "input" else nothing)
-            back.append(self.output_codes(positions).expand_as(nothing) if axis.role == "output" else nothing)
+            nothing = like.new_zeros(len(stack), axis.size, self.hidden_dim)
+            for side, codes, role in ((ahead, self.input_codes, "input"), (back, self.output_codes, "output")):
+                side.append(codes.of(axis.shape, like).expand_as(nothing) if axis.role == role else nothing)
         heard = [int(axis.role == "input") for axis in stack.graph.axes]
         for link in links:
             ahead[link.out_axis] = _met(ahead[link.out_axis], link.forward(ahead[link.in_axis]), heard[link.out_axis])
@@ -115,13 +111,6 @@ class NetworkGNN(nn.Module):
             back[link.in_axis] = _met(back[link.in_axis], link.backward(back[link.out_axis]), heard[link.in_axis])
             heard[link.in_axis] += 1
         return ahead, back
-
-    def _read(self, features: Tensor, axis: Axis) -> Tensor:
-        """What an axis tells its layers' tokens. Shape: [B, n, H] -> [B, 8H]."""
-        if axis.role == "hidden":
-            return features.mean(1).repeat(1, _HEADS)
-        gates = self.node_gates(grid_positions(axis.shape, features)).view(axis.size, _HEADS, self.hidden_dim)
-        return torch.einsum("bnh,nkh->bkh", features, gates).flatten(1) / axis.size**0.5
 
 
 class _Link:
@@ -210,13 +199,6 @@ def _norm(weight: Tensor) -> Tensor:
     """Each model's norm of a layer; 1 where all weights are zero, so that the layer sends nothing. Shape: [B]."""
     norm = weight.flatten(1).norm(dim=1)
     return torch.where(norm > 0, norm, 1)
-
-
-def _position_codes(codes: int) -> nn.Linear:
-    """A linear map of position features, whose rows have norm 1, to codes of unit variance."""
-    linear = nn.Linear(POSITION_DIM, codes, bias=False)
-    nn.init.normal_(linear.weight)
-    return linear
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
