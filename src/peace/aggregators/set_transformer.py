@@ -14,7 +14,7 @@ from peace.errors import InputError
 
 @AGGREGATORS.register("set_transformer")
 class SetTransformer(nn.Module):
-    """Attention among the tokens, then of learned seeds to the tokens, then among the seeds, whose mean is the embedding.
+    """Attention among the tokens, of learned seeds to the tokens, and among the seeds, whose mean is the embedding.
 
     PyG's `SetTransformerAggregation` over linear maps of the normalised tokens, to which features of their depth are
     added: a set has no order, a network's layers do.

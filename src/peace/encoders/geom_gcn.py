@@ -54,14 +54,14 @@ class GeometricConv(MessagePassing):
 
 @ENCODERS.register("geom_gcn")
 class GeomGCN(EdgeListEncoder):
-    """One token per layer from Geom-GCN: neighbours in the graph and in a latent space, by relation, then over relations.
+    """One token per layer from Geom-GCN: neighbours in the graph and in a latent space, first by relation, then over all.
 
     The paper's latent space comes from an embedding method, its neighbourhoods are all nodes that are connected and all
     that are nearer than ρ, and a relation is one of four quadrants. Here
 
     1. *Latent space.* A node has two coordinates: the axis that it stands on (depth), and tanh of the sum of its
        weights over √k, both directions together. Both follow the node when neurons are renumbered.
-    2. *Graph neighbourhood.* Four relations: sender before or behind in depth, times sender below or above in the second
+    2. *Graph neighbourhood.* Four relations: the sender before or behind in depth, times below or above in the other
        coordinate. e_r = Σ_j τ_r(i, j) A_ij γ ⊙ h_j / √k.
     3. *Latent neighbourhood.* Nodes of the same axis, in two relations, below and above: means over them that fall off
        as exp(-d²/2ρ²). They go by way of 9 landmarks in the space, at which the nodes near by leave their mean: pairs
