@@ -38,7 +38,7 @@ def made(name: str, reading: str, num_layers: int = 2) -> EdgeListEncoder:
 
 
 def small() -> Stack:
-    """Two models: pixels 2 -> channels 4 in two groups with three taps, a depthwise layer back to them, 4 -> 3 classes."""
+    """Two models: 2 pixels, 4 channels in two groups of three taps, a depthwise layer back to them, 3 classes."""
     axes = (Axis("in", (2,), "input"), Axis("mid", (4,), "hidden", permutable=True), Axis("out", (3,), "output"))
     layers = (
         Layer("a", "conv", 1, 0, (3,), "a.weight", "a.bias", groups=2),
@@ -73,10 +73,16 @@ class Loops:
                 counts[layer, receiver] = counts.get((layer, receiver), 0) + 1
             shares = [counts[layer, receiver] ** -0.5 for layer, (_, receiver) in zip(layers, pairs, strict=True)]
             weights = self.data.edge_attr[:, 0].tolist()
-            gates = [self._gate(encoder, stack.graph.layers[layer], tap, direction) * weight
-                     for layer, tap, weight in zip(layers, self.data.edge_tap.tolist(), weights, strict=True)]  # fmt: skip
+            gates = [
+                self._gate(encoder, stack.graph.layers[layer], tap, direction) * weight
+                for layer, tap, weight in zip(layers, self.data.edge_tap.tolist(), weights, strict=True)
+            ]
             self.directions.append([(*p, g, s) for p, g, s in zip(pairs, gates, shares, strict=True)])
             self.ends.append([(*p, w, s) for p, w, s in zip(pairs, weights, shares, strict=True)])
+
+    @property
+    def edges(self) -> list[tuple[int, int, Tensor, float]]:
+        return [*self.directions[0], *self.directions[1]]
 
     def _gate(self, encoder: EdgeListEncoder, layer: Layer, tap: int, direction: int) -> Tensor:
         positions = grid_positions(layer.taps, torch.zeros(0, dtype=torch.float64))
@@ -108,7 +114,7 @@ class Loops:
 
 def sage(step: WeightedSAGE, x: Tensor, loops: Loops, places: list[float]) -> Tensor:
     heard = torch.zeros_like(x)
-    for sender, receiver, gate, share in sum(loops.directions, []):
+    for sender, receiver, gate, share in loops.edges:
         heard[receiver] += gate * share * x[sender]
     return heard @ step.lin_l.weight.T + step.lin_l.bias + x @ step.lin_r.weight.T
 
@@ -117,7 +123,7 @@ def attention(step: EdgeAttention, x: Tensor, loops: Loops, places: list[float])
     rows = []
     sent, own = step.lin_l(x), step.lin_r(x)
     for node in range(len(x)):
-        edges = [edge for edge in sum(loops.directions, []) if edge[1] == node]
+        edges = [edge for edge in loops.edges if edge[1] == node]
         parts = []
         for head in range(HEADS):
             at = slice(head * HIDDEN // HEADS, (head + 1) * HIDDEN // HEADS)

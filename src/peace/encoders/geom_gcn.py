@@ -54,7 +54,7 @@ class GeometricConv(MessagePassing):
 
 @ENCODERS.register("geom_gcn")
 class GeomGCN(EdgeListEncoder):
-    """One token per layer from Geom-GCN: neighbours in the graph and in a latent space, first by relation, then over all.
+    """One token per layer from Geom-GCN: neighbours in the graph and in a latent space, relation by relation.
 
     The paper's latent space comes from an embedding method, its neighbourhoods are all nodes that are connected and all
     that are nearer than ρ, and a relation is one of four quadrants. Here
