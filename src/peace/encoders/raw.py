@@ -68,6 +68,5 @@ def folded(rows: Tensor, size: int) -> Tensor:
     padded = nn.functional.pad(rows, (0, pieces * size - rows.shape[1]))
     if pieces == 1:
         return padded
-    signs = torch.cat([seeding.uniform(seeding.keys([piece], "raw signs"), size) for piece in range(pieces)])
-    signs = torch.where(signs < 0.5, -1, 1).to(rows)
-    return (padded.unflatten(1, (pieces, size)) * signs).sum(1)
+    draw = seeding.uniform(seeding.keys(torch.arange(pieces), "raw signs"), size).to(rows.device)
+    return torch.where(draw < 0.5, -1, 1).to(rows).mul(padded.unflatten(1, (pieces, size))).sum(1)
