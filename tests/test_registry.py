@@ -55,6 +55,15 @@ def test_modules_are_imported_when_a_name_is_first_asked_for(shapes: Registry[An
     assert shapes.get("circle") is sys.modules["peace_test_shapes.round"].Circle  # type: ignore[attr-defined]
 
 
+def test_a_component_in_a_module_of_its_name_needs_no_other(shapes: Registry[Any]) -> None:
+    package = Path(sys.modules["peace_test_shapes"].__path__[0])
+    (package / "dot.py").write_text("from peace_test_shapes import SHAPES\nSHAPES.register('dot')(int)\n")
+    assert shapes.get("dot") is int and "peace_test_shapes.round" not in sys.modules
+    # A module of a component's name that registers another one hides nothing.
+    (package / "circle.py").write_text("")
+    assert shapes.get("circle").__name__ == "Circle" and shapes.names() == ["box", "circle", "dot"]
+
+
 def test_a_component_is_built_from_its_node(shapes: Registry[Any]) -> None:
     circle = shapes.build({"name": "circle", "radius": 2})
     assert (circle.radius, type(circle.radius), circle.unit) == (2.0, float, "cm")

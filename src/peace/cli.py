@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -48,6 +49,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         parsed = _parser().parse_args(arguments)
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
+    # PyG meets it when it is imported, and whoever types a command can do nothing about it.
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
     parsed.verb(parsed)
     return 0
 

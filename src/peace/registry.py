@@ -53,9 +53,17 @@ class Registry(Generic[T]):
         Raises:
             InputError: No component of this kind has that name.
         """
-        if name not in self.names():
+        self._load_namesake(name)
+        if name not in self._factories and name not in self.names():
             raise InputError(f"unknown {self.kind} '{name}'", do=did_you_mean(name, self.names()))
         return self._factories[name]
+
+    def _load_namesake(self, name: str) -> None:
+        """Imports the module called like a component first: another one may need a library that takes seconds."""
+        if name in self._factories or not name.isidentifier():
+            return
+        if name in {module.name for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__)}:
+            importlib.import_module(f"{self.package}.{name}")
 
     def check(self, node: Mapping[str, Any], *given: str) -> dict[str, Any]:
         """Returns the node's arguments, converted to their annotated types; see `arguments`."""

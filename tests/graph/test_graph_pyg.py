@@ -4,8 +4,9 @@ from graph_networks import cnn, mlp, network
 from torch import nn
 from torch_geometric.data import Batch, Data
 
-from peace.graph.pyg import to_pyg
+from peace.graph.pyg import GraphReading, to_pyg, to_pyg_batch
 from peace.graph.stack import Stack
+from peace.graph.weight_graph import Axis, Layer, WeightGraph
 
 
 def small() -> Stack:
@@ -106,3 +107,48 @@ def test_joining_graphs_shifts_nothing_but_the_edges(reading: str) -> None:
     assert torch.equal(batch.edge_index, torch.cat([graphs[0].edge_index, graphs[1].edge_index + shift], dim=1))
     for place, graph in enumerate(graphs):
         assert torch.equal(batch.get_example(place).edge_attr, graph.edge_attr)
+
+
+def test_a_whole_stack_by_hand() -> None:
+    stack = small()
+    batch = to_pyg_batch(stack)
+    alone = [[0, 1, 0, 1, 0, 1, 2, 3, 4, 2, 3, 4], [2, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6]]
+    assert batch.edge_index.tolist() == [row + [node + 7 for node in row] for row in alone]
+    weights = [1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15]
+    assert batch.edge_attr[:, 0].tolist() == [100 * weight for weight in weights] + weights
+    assert batch.batch.tolist() == [0] * 7 + [1] * 7 and batch.ptr.tolist() == [0, 7, 14]
+
+
+@pytest.mark.parametrize("reading", ["network", "layers"])
+@pytest.mark.parametrize("name", ["cnn", "no bias", "grouped"])
+def test_a_whole_stack_is_what_pyg_joins(name: str, reading: GraphReading) -> None:
+    made = {"cnn": lambda: cnn("relu").stack, "no bias": lambda: mlp("relu", bias=False).stack, "grouped": grouped}
+    stack = made[name]()
+    found = to_pyg_batch(stack, reading)
+    expected = Batch.from_data_list([to_pyg(stack, model, reading) for model in range(len(stack))])
+    assert found.keys() == expected.keys() and found.num_graphs == expected.num_graphs == len(stack)
+    for key in expected.keys():
+        torch.testing.assert_close(found[key], expected[key], rtol=0, atol=0)
+
+
+def grouped() -> Stack:
+    """Two models of a convolution of two groups and a depthwise one that write to the same axis, with a bias each."""
+    axes = (Axis("in", (4,), "input"), Axis("mid", (4,), "hidden", permutable=True))
+    layers = (
+        Layer("a", "conv", 1, 0, (3,), "a.weight", "a.bias", groups=2),
+        Layer("b", "conv", 1, 1, (2, 2), "b.weight", "b.bias", groups=4),
+    )
+    draw = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 2, 3), (2, 4, 1, 4))
+    weights = tuple(torch.randn(shape, generator=draw) for shape in shapes)
+    biases = tuple(torch.randn(2, 4, generator=draw) for _ in shapes)
+    return Stack(WeightGraph(axes, layers), weights, biases)
+
+
+def test_groups_read_their_own_inputs_and_biases_of_one_axis_add_up() -> None:
+    stack = grouped()
+    data = to_pyg(stack, model=1)
+    first = [(source, target) for source, target in data.edge_index[:, : 4 * 2 * 3].T.tolist()]
+    assert set(first) == {(0, 4), (1, 4), (0, 5), (1, 5), (2, 6), (3, 6), (2, 7), (3, 7)}
+    assert data.edge_index[:, 4 * 2 * 3 :].T.tolist() == [[node, node] for node in (4, 5, 6, 7) for _ in range(4)]
+    torch.testing.assert_close(data.node_bias[4:, 0], stack.biases[0][1] + stack.biases[1][1])

@@ -1,6 +1,6 @@
-"""A transformer over the layers' tokens, read at its CLS token (papers a 3.3 and b)."""
+"""A transformer over the layers' tokens, read at its CLS token or as their mean (papers a 3.3 and b)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -15,12 +15,16 @@ from peace.errors import InputError
 class Transformer(nn.Module):
     """Pre-norm transformer encoder over [CLS, z^1, ..., z^L], positions by depth, embedding at CLS.
 
+    With `readout` mean there is no CLS token, and the embedding is the mean over the layers ("pooling the output
+    sequence or using the embedding of a special [CLS] token", paper b).
+
     Args:
         input_dim: Size of a token.
         embedding_dim: D, also the width of the transformer.
         num_layers: Number of blocks.
         num_heads: Attention heads.
         dropout: Dropout rate inside the blocks.
+        readout: `cls` or `mean`.
 
     Shape:
         [B, L, input_dim] -> [B, D].
@@ -33,12 +37,13 @@ class Transformer(nn.Module):
         num_layers: PositiveInt = 2,
         num_heads: PositiveInt = 4,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        readout: Literal["cls", "mean"] = "cls",
     ) -> None:
         super().__init__()
         if embedding_dim % num_heads:
             got = f"embedding_dim {embedding_dim}, num_heads {num_heads}"
             raise InputError("the embedding does not divide into heads", got=got, expected="a multiple")
-        self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02)
+        self.cls = nn.Parameter(torch.randn(embedding_dim) * 0.02) if readout == "cls" else None
         self.project = nn.Sequential(nn.LayerNorm(input_dim), nn.Linear(input_dim, embedding_dim))
         self.depth = nn.Linear(DEPTH_DIM, embedding_dim)
         block = nn.TransformerEncoderLayer(
@@ -50,4 +55,6 @@ class Transformer(nn.Module):
         """Returns embeddings. Shape: [B, D]."""
         models, layers, _ = tokens.shape
         placed = self.project(tokens) + self.depth(depth_features(layers, tokens))
+        if self.cls is None:
+            return self.blocks(placed).mean(1)
         return self.blocks(torch.cat([self.cls.expand(models, 1, -1), placed], dim=1))[:, 0]

@@ -36,10 +36,12 @@ class LayerEncoder(nn.Module):
     Attributes:
         output_dim: Size of a token.
         symmetries: See `Encoder`.
+        layer_wise: False where arguments let it read the whole network after all; it then has no `token`.
     """
 
     output_dim: int
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
+    layer_wise: bool = True
 
     @abstractmethod
     def token(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,0 +1,52 @@
+"""Times the encoders, part by part, and writes the records.
+
+Words: `seed=0 paths.results=results`, and `part=NAME`, `encoder=NAME` for some parts or encoders only.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import training_steps
+
+from peace.config import compose, place
+from peace.encoders import ENCODERS
+from peace.errors import InputError, PeaceError, did_you_mean
+
+PARTS: dict[str, Callable[[Path, int, Sequence[str]], Iterator[Path]]] = {"training": training_steps.records}
+"""Each writes the records of some encoders: root of the records, seed, names of encoders -> paths."""
+
+
+def main(words: Sequence[str]) -> list[Path]:
+    """Measures, writes the records and returns their paths.
+
+    Args:
+        words: `key=value` words of `configs/evaluate.yaml`, of which `seed` and `paths.results` are used, and any
+            number of `part=NAME` and `encoder=NAME`.
+
+    Raises:
+        InputError: There is no such part or encoder.
+    """
+    words, parts = _chosen(words, "part", list(PARTS))
+    words, encoders = _chosen(words, "encoder", ENCODERS.names())
+    config = compose("evaluate", words)
+    root = place(config, "results") / "records"
+    return [path for part in parts for path in PARTS[part](root, config["seed"], encoders)]
+
+
+def _chosen(words: Sequence[str], key: str, known: list[str]) -> tuple[list[str], list[str]]:
+    """The words of other keys, and what this one chooses, which is everything where it is not given."""
+    chosen = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"no {key} '{name}'", where=training_steps.EXPERIMENT, do=did_you_mean(name, known))
+    return [word for word in words if not word.startswith(f"{key}=")], chosen or known
+
+
+if __name__ == "__main__":
+    try:
+        for path in main(sys.argv[1:]):
+            print(path)
+    except PeaceError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
