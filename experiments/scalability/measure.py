@@ -1,6 +1,7 @@
 """Embeds and indexes zoos of growing size, and indexes a million vectors; writes one record a size and one an index.
 
-Words: `seed=0 paths.results=results paths.zoos=zoos`, and words that say zoo and encoder.
+Words: `seed=0 paths.results=results paths.zoos=zoos`, words that say zoo and encoder, and `embedder=FOLDER`, a trained
+embedder of a run with that encoder; without it, one is made untrained, which takes the same time.
 """
 
 import statistics
@@ -42,6 +43,8 @@ def main(
         million: Size of the indexes, and where the line is read off.
     """
     words = [*([] if any(word.startswith("zoo=") for word in words) else ["zoo=scalability"]), *words]
+    trained = [Path(word.partition("=")[2]) for word in words if word.startswith("embedder=")]
+    words = [word for word in words if not word.startswith("embedder=")]
     torch.set_num_threads(THREADS)
     config = compose("embed", words)
     root, zoo, started = place(config, "results") / "records", Zoo.open(zoo_directory(config)), time.perf_counter()
@@ -50,7 +53,7 @@ def main(
     runs: dict[int, list[Run]] = {size: [] for size in sizes}
     for size in tqdm([size for size in sizes for _ in range(repeats)], unit=" runs", disable=None):
         with tempfile.TemporaryDirectory() as folder:
-            run, table = zoo_measured(words, size, Path(folder), config["seed"])
+            run, table = zoo_measured(words, size, Path(folder), config["seed"], *trained)
             runs[size].append(run)
     made = _Written(root, config["seed"], origin, started)
     paths = [made.write({"models": str(size)}, _of_runs(found), {"models": size, "repeats": repeats})

@@ -1,5 +1,6 @@
 """Embedding and indexing zoos of growing size from the command line: seconds, memory, and the latency of a query."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -44,14 +45,17 @@ class Run:
     milliseconds: np.ndarray
 
 
-def measured(words: Sequence[str], models: int, folder: Path, seed: int) -> tuple[Run, EmbeddingTable]:
+def measured(
+    words: Sequence[str], models: int, folder: Path, seed: int, embedder: Path | None = None
+) -> tuple[Run, EmbeddingTable]:
     """Returns what embedding and indexing the first models of a zoo took, and their table.
 
     Args:
         words: Words that say zoo and embedder.
         models: How many models of the zoo.
         folder: Where the smaller zoo, its run and its index are made.
-        seed: Of an untrained embedder; times do not hang on its weights.
+        seed: Of the queries, and of an untrained embedder.
+        embedder: A folder with a trained embedder of the same words; without it, one is made untrained.
 
     Raises:
         InputError: The zoo has fewer usable models.
@@ -60,8 +64,11 @@ def measured(words: Sequence[str], models: int, folder: Path, seed: int) -> tupl
     here = [*words, f"paths.zoos={folder / 'zoos'}", f"paths.runs={folder / 'runs'}", "tracking=none"]
     config = compose("index", here)
     _first_models(Zoo.open(zoo_directory(compose("embed", words))), zoo_directory(config), models)
-    torch.manual_seed(seed)
-    save_producer(run_directory(config) / "embedder", build_producer(config), config, {})
+    if embedder:
+        shutil.copytree(embedder, run_directory(config) / "embedder")
+    else:
+        torch.manual_seed(seed)
+        save_producer(run_directory(config) / "embedder", build_producer(config), config, {})
     embedding, peak = _command("embed", *here, "embed.checkpoints=all", "embed.copies=false")
     indexing, _ = _command("index", *here, "index=exact")
     table = EmbeddingTable.load(run_directory(config) / "embeddings.safetensors")

@@ -121,6 +121,8 @@ class FaissIndex:
         if (positions < 0).any():
             raise PeaceError("the index found fewer neighbours than were asked for; ask for fewer, or make it again "
                              "with more probes, candidates or a wider beam")  # fmt: skip
+        if self._index.metric_type == faiss.METRIC_L2:
+            similarities = 1 - similarities / 2
         return torch.from_numpy(similarities), torch.from_numpy(positions)
 
     def save(self, folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Ways to search unit vectors by inner product: exhaustively, along a graph of neighbours, in quantised cells."""
+"""Ways to search unit vectors by their cosine: exhaustively, along a graph of neighbours, in quantised cells."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
@@ -32,7 +32,7 @@ class IndexKind(ABC):
 
     @abstractmethod
     def build(self, vectors: Tensor) -> "faiss.Index":
-        """Returns an index of unit vectors, ready to be searched. Shape: [G, D]."""
+        """Returns an index of unit vectors, by inner product or by squared distance. Shape: [G, D]."""
 
 
 @KINDS.register("exact")
@@ -114,21 +114,25 @@ class IVFPQ(IndexKind):
             raise InputError("vectors do not fit the index", where="'index'", got=f"{count} of dimension {dimension}",
                              expected=f"at least {max(256, cells)}, of a dimension that {self.code_bytes} divides",
                              do="take index=exact, or other index.cells or index.code_bytes")  # fmt: skip
-        coarse = faiss.IndexFlatIP(dimension)
-        index = faiss.IndexIVFPQ(coarse, dimension, cells, self.code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
+        # By distance, which ranks unit vectors as the inner product does: cells and codes of vectors that all lie on
+        # one side of the sphere would otherwise tell that side and little else.
+        coarse = faiss.IndexFlatL2(dimension)
+        index = faiss.IndexIVFPQ(coarse, dimension, cells, self.code_bytes, 8, faiss.METRIC_L2)
         coarse.this.disown()
         index.own_fields = True
         index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = _SEED, _ROUNDS, _POINTS
         index.pq.cp.seed = _SEED
+        # Few vectors make coarse codes, which the recall tells; FAISS would complain of each part on its own.
+        index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
         index.train(vectors[:: max(1, count // (_POINTS * cells))].contiguous().numpy())
         index.nprobe = min(self.probes, cells)
         return _filled(index if self.refine == "none" else self._refined(index), vectors)
 
     def _refined(self, index: "faiss.Index") -> "faiss.Index":
         if self.refine == "exact":
-            finer = faiss.IndexFlatIP(index.d)
+            finer = faiss.IndexFlatL2(index.d)
         else:
-            finer = faiss.IndexScalarQuantizer(index.d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+            finer = faiss.IndexScalarQuantizer(index.d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2)
         refined = faiss.IndexRefine(index, finer)
         refined.k_factor = self.candidates
         # Python lets go of the parts, and the index that is made of them frees them.
