@@ -13,7 +13,7 @@ from peace.errors import InputError, PeaceError
 
 _CONFIG_VERBS = {
     "pretrain": "train an embedder on a zoo by contrast",
-    "embed": "make one vector for every model of a zoo",
+    "embed": "make one vector for every model of a zoo, or for every checkpoint in a folder",
     "index": "make a search index of a run's embeddings",
     "evaluate": "score a run's embeddings and write its record",
 }
@@ -242,7 +242,9 @@ def _add_reports(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     verb.set_defaults(words=[])
     verb.takes_words = True
     verb = _verb(verbs, "list", "print what can be named in a config", names)
-    verb.add_argument("kind", help="encoders, aggregators, augmentations, losses, baselines, datasets, zoos or tasks")
+    verb.add_argument(
+        "kind", help="encoders, aggregators, augmentations, losses, baselines, indexes, datasets, zoos or tasks"
+    )
 
 
 if __name__ == "__main__":

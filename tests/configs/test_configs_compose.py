@@ -19,6 +19,7 @@ from peace.config import compose, folder
 from peace.datasets import DATASETS
 from peace.encoders import ENCODERS
 from peace.graph.reading import Reading
+from peace.index.kinds import KINDS as INDEXES
 from peace.index.metadata import rank_by_metadata
 from peace.losses import LOSSES
 from peace.losses.bank import BankConfig
@@ -39,10 +40,11 @@ REGISTRIES: dict[str, tuple[Registry[Any], tuple[str, ...]]] = {
     "encoder": (ENCODERS, ()),
     "aggregator": (AGGREGATORS, ("input_dim",)),
     "loss": (LOSSES, ()),
+    "index": (INDEXES, ()),
 }
 SECTIONS = {"graph": Reading, "trainer": TrainerConfig, "optimizer": OptimizerConfig, "tracking": TrackingConfig}
 GROUPS = [*REGISTRIES, *SECTIONS, "zoo", "augmentation", "producer"]
-KINDS = ("encoders", "aggregators", "augmentations", "losses", "baselines", "datasets", "zoos", "tasks")
+KINDS = ("encoders", "aggregators", "augmentations", "losses", "baselines", "indexes", "datasets", "zoos", "tasks")
 EXPERIMENTS = sorted(path.parent.name for path in folder("experiments").glob("*/sweep.yaml"))
 
 
@@ -58,7 +60,7 @@ def settable(factory: object, *given: str) -> set[str]:
 
 def node(group: str, choice: str) -> dict[str, Any]:
     """What a choice puts under its group's key."""
-    return compose("pretrain", [f"{group}={choice}"])[group]
+    return compose("index", [f"{group}={choice}"])[group]
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ def test_every_config_composes(name: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), choices(*GROUPS))
 def test_every_choice_composes(group: str, choice: str) -> None:
-    whole = compose("evaluate", [f"{group}={choice}"])
+    whole = compose("index", [f"{group}={choice}"])
     written = yaml.safe_load((CONFIGS / group / f"{choice}.yaml").read_text())
     assert whole[group].keys() == written.keys()
 

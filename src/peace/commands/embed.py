@@ -1,6 +1,7 @@
 """`peace embed`: one vector (or one ranking) for every model of a zoo, and for permuted and rescaled copies of them.
 
 A large zoo may be embedded in parts, `embed.shard=1/4` to `4/4`, on as many machines, and joined with `embed.merge=4`.
+`embed.files` names checkpoints instead of the zoo.
 """
 
 import re
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from peace import provenance, seeding
+from peace.commands.embed_files import embed_files
 from peace.config import run_directory, zoo_directory
 from peace.embeddings.parts import join, save_part
 from peace.embeddings.table import EmbeddingTable
@@ -46,23 +48,32 @@ class EmbedConfig:
     Attributes:
         checkpoints: `last`, each run once by its last checkpoint, or `all`.
         batch_size: Models in one forward pass.
+        copies: Whether permuted and rescaled copies of the models are embedded too, which `peace evaluate` needs.
         copies_log_scale: Standard deviation of the logarithm of the copies' positive scales.
         shard: `k/n`, only the k-th of n parts of the zoo, into a file of its own; null for all of it.
         merge: n, join the vectors of n parts; null to make them.
+        files: A folder, a pattern, a file or a list of such: checkpoints to embed instead of the zoo.
+        workers: How many of these are read at a time.
     """
 
     checkpoints: Literal["last", "all"] = "last"
     batch_size: PositiveInt = 256
+    copies: bool = True
     copies_log_scale: NonNegativeFloat = 1.0
     shard: str | None = None
     merge: PositiveInt | None = None
+    files: str | list[str] | None = None
+    workers: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        """Refuses a shard that is none."""
+        """Refuses a shard that is none, and files in parts."""
         number, total = self.part
         if not 1 <= number <= total or (self.shard and self.merge):
             raise InputError("not a part of a zoo", where="'embed.shard'", got=self.shard,
                              expected="k/n with k from 1 to n, and embed.merge=null")  # fmt: skip
+        if self.files and (self.shard or self.merge):
+            raise InputError("files are not embedded in parts", where="'embed.files'", got=self.files,
+                             expected="embed.shard=null and embed.merge=null")  # fmt: skip
 
     @property
     def part(self) -> tuple[int, int]:
@@ -75,6 +86,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     """Embeds the zoo of a config with its producer, into the run directory."""
     chosen = EmbedConfig(**arguments(EmbedConfig, config["embed"], "embed"))
     where, started, name = run_directory(config), time.monotonic(), config["producer"]["name"]
+    if chosen.files:
+        embed_files(config, chosen.files, chosen.workers, dry_run)
+        return
     missing = _missing(config["producer"]) if name == "metadata" else None
     if missing is None:
         build_producer(config)
@@ -102,7 +116,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             tell(artifacts.embedder(where, hash=identity))
         tracked.summarise({"models": len(rows), "seconds": time.monotonic() - started})
         if not chosen.shard:
-            tracked.made(made_embeddings(where, name))
+            tracked.made(made_embeddings(where, name, chosen.copies))
     part = f"part {chosen.shard} of " if chosen.shard else ""
     print(f"{part}{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
 
@@ -119,7 +133,8 @@ def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: Embe
     """Writes the tables, or a part of them, and returns the embedder's identity."""
     labels = pd.concat(zoo.by_architecture(rows), ignore_index=True)[[*_LABELS, "architecture_config"]]
     about = {"zoo": zoo.hash, "producer": config["producer"], "checkpoints": chosen.checkpoints,
-             "batch_size": chosen.batch_size, "copies_log_scale": chosen.copies_log_scale}  # fmt: skip
+             "batch_size": chosen.batch_size, "copies": chosen.copies,
+             "copies_log_scale": chosen.copies_log_scale}  # fmt: skip
     producer, identity = _producer(config, zoo, rows, where, save=chosen.shard is None)
     if config["producer"]["name"] == "trained":
         about["embedder"] = identity
@@ -131,14 +146,18 @@ def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: Embe
         save_part(_part(where, *chosen.part), vectors, copies, about)
         return identity
     spent = {**about, "producer": config["producer"]["name"], "embedder": identity, **provenance.stamp()}
-    for file, found in ((TABLE, vectors), (COPIES, copies)):
+    tables = {TABLE: vectors} | ({COPIES: copies} if chosen.copies else {})
+    for file, found in tables.items():
         EmbeddingTable.of(found, labels, spent).save(where / file)
+    if not chosen.copies:
+        # Those of an earlier table would not be its models.
+        (where / COPIES).unlink(missing_ok=True)
     return identity
 
 
-def made_embeddings(where: Path, producer: str) -> Artifact:
+def made_embeddings(where: Path, producer: str, copies: bool = True) -> Artifact:
     """Returns what a run directory's embeddings are told as: the tables of models and copies, or a ranking."""
-    files = (RANKING,) if producer == "metadata" else (TABLE, COPIES)
+    files = (RANKING,) if producer == "metadata" else (TABLE, COPIES) if copies else (TABLE,)
     return artifacts.embeddings(where, *(where / file for file in files))
 
 
@@ -149,7 +168,7 @@ def _part(where: Path, number: int, total: int) -> Path:
 def _vectors(
     zoo: Zoo, rows: pd.DataFrame, seed: int, producer: nn.Module, chosen: EmbedConfig
 ) -> tuple[Tensor, Tensor]:
-    """Vectors of the shard's models and of moved copies of them; never more than one batch is in memory."""
+    """Vectors of the shard's models and, if wanted, of moved copies; never more than one batch is in memory."""
     batches = list(enumerate(chunks(zoo, rows, chosen.batch_size)))
     number, total = chosen.part
     mine = batches[len(batches) * (number - 1) // total : len(batches) * number // total]
@@ -159,11 +178,13 @@ def _vectors(
     vectors, copies = [], []
     for place, batch in tqdm(mine, desc="embed", unit=" batches", disable=None):
         (stack,), _ = load_stacks(zoo, batch)
-        moved = _moved(stack, seeding.generator(seed, "copies", place), chosen.copies_log_scale)
         with torch.no_grad():
             vectors.append(producer.embed([stack]))
-            copies.append(producer.embed([moved]))
-    return torch.cat(vectors), torch.cat(copies)
+            if chosen.copies:
+                moved = _moved(stack, seeding.generator(seed, "copies", place), chosen.copies_log_scale)
+                copies.append(producer.embed([moved]))
+    found = torch.cat(vectors)
+    return found, torch.cat(copies) if copies else found[:0]
 
 
 def _producer(

@@ -11,7 +11,8 @@ def run(kind: str) -> None:
         InputError: There is no such kind.
     """
     kinds = {"encoders": _encoders, "aggregators": _aggregators, "augmentations": _augmentations, "losses": _losses,
-             "baselines": _baselines, "datasets": _datasets, "zoos": _zoos, "tasks": _tasks}  # fmt: skip
+             "baselines": _baselines, "indexes": _indexes, "datasets": _datasets, "zoos": _zoos,
+             "tasks": _tasks}  # fmt: skip
     if kind not in kinds:
         raise InputError(f"nothing to list called '{kind}'", do=did_you_mean(kind, kinds))
     print("\n".join(kinds[kind]()))
@@ -45,6 +46,12 @@ def _baselines() -> list[str]:
     from peace.models.baselines import BASELINES
 
     return [*BASELINES.names(), "metadata"]
+
+
+def _indexes() -> list[str]:
+    from peace.index.kinds import KINDS
+
+    return KINDS.names()
 
 
 def _datasets() -> list[str]:

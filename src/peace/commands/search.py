@@ -6,23 +6,27 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from peace.errors import InputError
 from peace.graph.stack import Stack
 from peace.index.faiss_index import FaissIndex
 from peace.models.loading import single
 from peace.models.saving import load_producer
+from peace.models.streaming import embed_checkpoint
+from peace.zoo.checkpoint import open_checkpoint
 from peace.zoo.readers import read_state_dict
+
+_SHOWN = ("id", "task", "architecture", "split", "test_accuracy")
 
 
 def run(model: str, index: str, embedder: str | None, architecture: str | None, top: int, as_json: bool) -> None:
     """Prints the nearest models.
 
     Args:
-        model: A file of weights.
+        model: A file of weights, or a folder of one checkpoint.
         index: An index's folder.
-        embedder: The folder of the embedder that the index was made with; beside the index, if not given.
+        embedder: The folder of the embedder that the index was made with; beside or above the index, if not given.
         architecture: Name of the model's architecture among those of the index; needed only where tensors fit several.
         top: How many models to print.
         as_json: Whether to print JSON.
@@ -30,20 +34,36 @@ def run(model: str, index: str, embedder: str | None, architecture: str | None, 
     Raises:
         InputError: A file cannot be read, the embedder is not the index's, or the tensors fit no architecture of it.
     """
-    tensors, metadata = read_state_dict(model)
     searched = FaissIndex.load(index)
-    producer, identity = load_producer(Path(embedder) if embedder else Path(index).parent / "embedder")
+    producer, identity = load_producer(Path(embedder) if embedder else _embedder(Path(index)))
     searched.require_embedder(identity)
-    readings = _readings(tensors, metadata, searched.rows, architecture, model)
-    with torch.no_grad():
-        vectors = torch.cat([producer.embed([stack]) for stack in readings.values()])
+    vectors, readings = _vectors(producer, model, searched.rows, architecture)
     if not vectors.isfinite().all():
         raise InputError("the embedding is not finite", where=model, do="check the model's weights")
     similarities, places = searched.search(vectors, top)
     best = int(similarities[:, 0].argmax())
-    found = searched.rows.iloc[places[best].tolist()][["id", "task", "architecture", "split", "test_accuracy"]]
+    shown = [name for name in _SHOWN if name in searched.rows and searched.rows[name].notna().any()]
+    found = searched.rows.iloc[places[best].tolist()][shown]
     found = found.assign(similarity=similarities[best].tolist()).reset_index(drop=True)
-    _show(found, list(readings)[best], list(readings), as_json)
+    _show(found, readings[best], readings, as_json)
+
+
+def _embedder(index: Path) -> Path:
+    """Where the embedder of an index lies: beside it, or at the top of the run directory that it is in."""
+    folders = [folder / "embedder" for folder in index.absolute().parents[:3]]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def _vectors(producer: nn.Module, model: str, rows: pd.DataFrame, wanted: str | None) -> tuple[Tensor, list[str]]:
+    """A vector for each way to read the file, and what these ways are called. Shape: [ways, D]."""
+    if "architecture_config" not in rows:
+        if wanted is not None:
+            raise InputError("an index of files knows no architectures", got=f"--architecture {wanted}",
+                             expected="none")  # fmt: skip
+        return embed_checkpoint(producer, open_checkpoint(model)).vector[None], ["checkpoint"]
+    readings = _readings(*read_state_dict(model), rows, wanted, model)
+    with torch.no_grad():
+        return torch.cat([producer.embed([stack]) for stack in readings.values()]), list(readings)
 
 
 def _readings(

@@ -1,7 +1,9 @@
-"""Exact nearest neighbours of a vector in an embedding table, by FAISS."""
+"""Nearest neighbours of a vector in an embedding table, by FAISS: exactly, or nearly so and faster."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,19 +14,24 @@ from torch import Tensor
 from peace.embeddings.rows import check_rows
 from peace.embeddings.similarity import unit_rows
 from peace.embeddings.table import EmbeddingTable
-from peace.errors import InputError
+from peace.errors import InputError, PeaceError
 from peace.index.folder import newest, replacing_folder
+from peace.index.kinds import KINDS
+from peace.index.recall import own_recall
 from peace.provenance import file_hash
 
 # Two OpenMP runtimes in one process can crash it; loaded after torch, FAISS finds the one of torch.
 import faiss  # isort: skip
+
+Node = Mapping[str, Any]
+EXACT: Node = {"name": "exact"}
 
 _VECTORS, _ROWS, _ABOUT = "index.faiss", "rows.parquet", "index.json"
 _UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, ValueError)
 
 
 class FaissIndex:
-    """Unit vectors that are searched exhaustively by inner product, with the rows that belong to them.
+    """Unit vectors that are searched by inner product, with the rows that belong to them.
 
     Made by `build` or `load`.
 
@@ -32,29 +39,41 @@ class FaissIndex:
         rows: One row per model, at the position that `search` returns.
         table_hash: The hash of the embedding table that was indexed.
         embedder: The hash of the embedder that made the table.
+        kind: Name and arguments of how it searches.
+        recall: Recall@10 against exact search, of a sample of its own models; 1 where it is exact.
     """
 
-    def __init__(self, index: "faiss.IndexFlatIP", rows: DataFrame, table_hash: str, embedder: str) -> None:
+    def __init__(
+        self, index: "faiss.Index", rows: DataFrame, table_hash: str, embedder: str, kind: Node, recall: float
+    ) -> None:
         """Keeps what `build` or `load` made."""
         self._index = index
         self.rows = rows
         self.table_hash = table_hash
         self.embedder = embedder
+        self.kind = kind
+        self.recall = recall
 
     @classmethod
-    def build(cls, table: EmbeddingTable) -> "FaissIndex":
+    def build(cls, table: EmbeddingTable, kind: Node = EXACT) -> "FaissIndex":
         """Returns the index of a table.
 
+        Args:
+            table: Vectors and rows.
+            kind: Name and arguments of how it is to be searched, see `peace.index.kinds`.
+
         Raises:
-            InputError: The table is empty, or its provenance does not say which embedder made it.
+            InputError: The table is empty or does not fit the kind, or its provenance does not say which embedder made
+                it.
         """
         if not len(table):
             raise InputError("no models to index", where="an empty embedding table", do="embed a zoo that holds models")
         if not isinstance(embedder := table.provenance.get("embedder"), str):
             raise InputError("no 'embedder' in the provenance of the embedding table", do="make it with `peace embed`")
-        index = faiss.IndexFlatIP(table.vectors.shape[1])
-        index.add(table.vectors.contiguous().numpy())
-        return cls(index, table.rows, table.hash, embedder)
+        chosen = KINDS.build(kind)
+        index = chosen.build(table.vectors)
+        recall = 1.0 if chosen.exact else own_recall(index, table.vectors)
+        return cls(index, table.rows, table.hash, embedder, dict(kind), recall)
 
     @property
     def dimension(self) -> int:
@@ -99,6 +118,11 @@ class FaissIndex:
             raise InputError("too few neighbours", got=k, expected="1 or more")
         queries = unit_rows(vectors, [f"query {place}" for place in range(len(vectors))])
         similarities, positions = self._index.search(queries.numpy(), min(k, len(self)))
+        if (positions < 0).any():
+            raise PeaceError("the index found fewer neighbours than were asked for; ask for fewer, or make it again "
+                             "with more probes, candidates or a wider beam")  # fmt: skip
+        if self._index.metric_type == faiss.METRIC_L2:
+            similarities = 1 - similarities / 2
         return torch.from_numpy(similarities), torch.from_numpy(positions)
 
     def save(self, folder: str | Path) -> None:
@@ -115,6 +139,8 @@ class FaissIndex:
                 "count": len(self),
                 "table": self.table_hash,
                 "embedder": self.embedder,
+                "kind": self.kind,
+                "recall@10": self.recall,
                 "sha256": {name: file_hash(new / name) for name in (_VECTORS, _ROWS)},
             }
             (new / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -136,15 +162,18 @@ class FaissIndex:
             raise InputError("damaged index", where=folder, got=got, do="make it again with `peace index`") from error
 
 
-def _read(place: Path) -> tuple["faiss.IndexFlatIP", DataFrame, str, str]:
+def _read(place: Path) -> tuple["faiss.Index", DataFrame, str, str, Node, float]:
     about = json.loads((place / _ABOUT).read_text())
     # FAISS trusts what it reads, so the bytes are compared before it sees them.
     for name in (_VECTORS, _ROWS):
         if file_hash(place / name) != about["sha256"][name]:
             raise ValueError(f"{name} has another sha256 than {_ABOUT} says")
     index = faiss.read_index(str(place / _VECTORS))
-    if not isinstance(index, faiss.IndexFlatIP) or [index.d, index.ntotal] != [about["dimension"], about["count"]]:
+    # An index of before there were several kinds says none.
+    kind = about.get("kind", EXACT)
+    described = [about["dimension"], about["count"]]
+    if not isinstance(index, KINDS.get(kind["name"]).made) or [index.d, index.ntotal] != described:
         raise ValueError(f"{_VECTORS} is not the index that {_ABOUT} describes")
     rows = pq.read_table(place / _ROWS).to_pandas()
     check_rows(rows, index.ntotal, _ROWS)
-    return index, rows, str(about["table"]), str(about["embedder"])
+    return index, rows, str(about["table"]), str(about["embedder"]), kind, float(about.get("recall@10", 1.0))

@@ -14,8 +14,8 @@ from peace.zoo.readers import read_shapes, read_state_dict
 from peace.zoo.storage import Zoo
 
 CONFIG = "config.json"
-_SHARDS = "*.safetensors.index.json"
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".th")
+SHARDS = "*.safetensors.index.json"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".th")
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     before torch files. A file given by its own name is taken alone: what lies beside it may belong to another.
 
     Args:
-        path: A file that `read_state_dict` can read, or such a folder.
+        path: A file that `read_state_dict` can read, an index of shards, or such a folder.
 
     Raises:
         InputError: There is nothing, no or several files of weights, or a file or `config.json` cannot be read.
     """
     path = Path(path)
-    files = _files(path) if path.is_dir() else (path,)
+    files = _files(path) if path.is_dir() else _shards(path) if path.match(SHARDS) else (path,)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for file in files:
@@ -85,17 +85,17 @@ def zoo_checkpoint(zoo: Zoo, model: str) -> Checkpoint:
 
 
 def _files(folder: Path) -> tuple[Path, ...]:
-    indices = sorted(folder.glob(_SHARDS))
+    indices = sorted(folder.glob(SHARDS))
     if len(indices) == 1:
         return _shards(indices[0])
-    found = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in _SUFFIXES]
+    found = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in SUFFIXES]
     safe = [file for file in found if file.suffix == ".safetensors"]
     files = safe or found
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         got = f"{names}: several files of weights" if files else "no file of weights"
         raise InputError("not the folder of a checkpoint", where=folder, got=got,
-                         expected=f"one of {', '.join(_SUFFIXES)}", do="name the file itself")  # fmt: skip
+                         expected=f"one of {', '.join(SUFFIXES)}", do="name the file itself")  # fmt: skip
     return (files[0],)
 
 

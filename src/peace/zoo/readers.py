@@ -22,6 +22,7 @@ from torch import Tensor
 
 from peace.atomic import replacing
 from peace.errors import InputError
+from peace.zoo.mapped import MappedTensors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _FLOATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -95,6 +96,33 @@ def read_shapes(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return found, metadata
 
 
+def open_tensors(path: str | Path) -> Mapping[str, Tensor]:
+    """Returns every plain tensor of a checkpoint by name, as stored, each read when it is looked up.
+
+    Of a safetensors file and of a zipped torch checkpoint the numbers are mapped, so that the file may be larger than
+    the memory. Looked-up numbers are those of the file whatever they are: nothing is left out for being an integer, in
+    eight bits or not finite.
+
+    Args:
+        path: As in `read_state_dict`.
+
+    Raises:
+        InputError: There is no such file, it is damaged or of another format, or it needs code to be unpickled.
+    """
+    path = Path(path)
+    head, size = _look(path)
+    if _is_safetensors(path, head):
+        header = _safetensors_header(path, size)
+        _checked_header(path)
+        return MappedTensors(path, header)
+    content = _unwrap(_content(path, head, size, values=True)[0])
+    entries = content if isinstance(content, dict) else {}
+    found = {str(name): value.detach() for name, value in entries.items() if _is_plain(value)}
+    for name, tensor in found.items():
+        _require_bytes(path, name, tensor, size)
+    return found
+
+
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes tensors and metadata to a safetensors file, which is whole or absent.
 
@@ -160,17 +188,24 @@ def _format(head: bytes) -> str:
 
 def _content(path: Path, head: bytes, size: int, *, values: bool) -> tuple[object, dict[str, str]]:
     """Returns what a file holds; without `values`, a safetensors file's tensors are on the meta device."""
-    named_safetensors = path.suffix == ".safetensors"
-    # Before the pickles: the length that a safetensors file starts with may begin with any byte.
-    if head[8:9] == b"{" or (named_safetensors and not head.startswith((_ZIP, _PICKLE))):
+    if _is_safetensors(path, head):
         return _read_safetensors(path, size) if values else _read_header(path, size)
-    if named_safetensors:
+    if path.suffix == ".safetensors":
         raise _refusal(path, "a torch checkpoint, which torch does not load under that name", do="rename it to .pt")
     if head.startswith(_ZIP):
         return _read_zip(path), {}
     if head.startswith(_PICKLE):
         return _load(path, zipped=False), {}
     raise _refusal(path, _format(head), expected=_READABLE)
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    # Before the pickles: the length that a safetensors file starts with may begin with any byte.
+    return head[8:9] == b"{" or (path.suffix == ".safetensors" and not head.startswith((_ZIP, _PICKLE)))
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
@@ -181,18 +216,23 @@ def _shape_of(tensor: Tensor) -> Tensor:
 def _read_header(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     header = _safetensors_header(path, size)
     dtypes = {text: dtype for dtype, text in _DTYPES.items()}
-    try:
-        # For torch the library would map the file for writing, which counts against the memory.
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise _refusal(path, f"a broken safetensors header ({error})", do="download it again") from error
+    metadata = _checked_header(path)
     # What torch has no type for, such as eight-bit floats of some makers, is no plain number either way.
     found = {
         name: torch.empty(entry["shape"], dtype=dtypes.get(entry["dtype"], torch.uint8), device="meta")
         for name, entry in header.items()
     }
     return found, metadata
+
+
+def _checked_header(path: Path) -> dict[str, str]:
+    """Returns the metadata of a header that the library finds nothing wrong with."""
+    try:
+        # For torch the library would map the file for writing, which counts against the memory.
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise _refusal(path, f"a broken safetensors header ({error})", do="download it again") from error
 
 
 def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor | None], dict[str, str]]:
@@ -317,13 +357,17 @@ def _weights(path: Path, size: int, content: object) -> dict[str, Tensor]:
         inside = ", ".join(map(str, list(content)[:4])) or "nothing"
         raise _refusal(path, f"no weights in a mapping that holds {inside}", expected="floating-point tensors by name")
     for name, tensor in weights.items():
-        if tensor.nbytes > size:
-            raise _refusal(path, f"'{name}', which promises {tensor.nbytes} bytes in a file of {size}")
+        _require_bytes(path, name, tensor, size)
         wrong = tensor.numel() - int(torch.isfinite(tensor).sum())
         if wrong:
             got = f"{wrong} of {tensor.numel()} in '{name}'"
             raise InputError("NaN or infinite weights", where=path, got=got, expected="finite numbers")
     return weights
+
+
+def _require_bytes(path: Path, name: str, tensor: Tensor, size: int) -> None:
+    if tensor.nbytes > size:
+        raise _refusal(path, f"'{name}', which promises {tensor.nbytes} bytes in a file of {size}")
 
 
 def _unwrap(content: object) -> object:

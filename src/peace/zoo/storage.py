@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from peace.atomic import replacing
 from peace.errors import InputError, did_you_mean
+from peace.zoo.readers import open_tensors
 from peace.zoo.record import ModelRecord, completed, record
 
 MANIFEST = "manifest.parquet"
@@ -98,9 +98,9 @@ class Zoo:
     def _read(self, file: str, indices: Tensor) -> dict[str, Tensor]:
         path = self.folder / "weights" / file
         try:
-            with safe_open(path, framework="pt") as shard:
-                return {name: shard.get_tensor(name)[indices] for name in shard.keys()}
-        except (OSError, SafetensorError, IndexError) as error:
+            # Mapped: of a large stack only the models asked for are read.
+            return {name: tensor[indices] for name, tensor in open_tensors(path).items()}
+        except (OSError, InputError, IndexError) as error:
             raise InputError(
                 "cannot read the zoo's weights", where=path, got=str(error), do="run `peace zoo verify` on the zoo"
             ) from error

@@ -1,0 +1,121 @@
+"""Embeds and indexes zoos of growing size, and indexes a million vectors; writes one record a size and one an index.
+
+Words: `seed=0 paths.results=results paths.zoos=zoos`, words that say zoo and encoder, and `embedder=FOLDER`, a trained
+embedder of a run with that encoder; without it, one is made untrained, which takes the same time.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from growth import line
+from million import INDEXES, filled
+from million import measured as index_measured
+from torch import Tensor
+from tqdm import tqdm
+from zoo_runs import Run
+from zoo_runs import measured as zoo_measured
+
+from peace import provenance
+from peace.config import compose, fingerprint, place, zoo_directory
+from peace.errors import PeaceError
+from peace.reporting.record import Metric, write_record
+from peace.zoo.storage import Zoo
+
+EXPERIMENT = "scalability"
+SIZES, REPEATS, MILLION = (1_000, 5_000, 10_000, 50_000), 3, 1_000_000
+THREADS = 2
+
+
+def main(
+    words: Sequence[str], sizes: Sequence[int] = SIZES, repeats: int = REPEATS, million: int = MILLION
+) -> list[Path]:
+    """Measures, writes the records and returns their paths.
+
+    Args:
+        words: `key=value` words of `configs/embed.yaml`; the zoo is `scalability` if they do not say.
+        sizes: Numbers of models, the largest last.
+        repeats: How often each size is measured.
+        million: Size of the indexes, and where the line is read off.
+    """
+    words = [*([] if any(word.startswith("zoo=") for word in words) else ["zoo=scalability"]), *words]
+    trained = [Path(word.partition("=")[2]) for word in words if word.startswith("embedder=")]
+    words = [word for word in words if not word.startswith("embedder=")]
+    torch.set_num_threads(THREADS)
+    config = compose("embed", words)
+    root, zoo, started = place(config, "results") / "records", Zoo.open(zoo_directory(config)), time.perf_counter()
+    origin = {"zoo": zoo.hash, "config": fingerprint({"zoo": config["zoo"], "encoder": config["encoder"]}),
+              **provenance.stamp()}  # fmt: skip
+    runs: dict[int, list[Run]] = {size: [] for size in sizes}
+    for size in tqdm([size for size in sizes for _ in range(repeats)], unit=" runs", disable=None):
+        with tempfile.TemporaryDirectory() as folder:
+            run, table = zoo_measured(words, size, Path(folder), config["seed"], *trained)
+            runs[size].append(run)
+    made = _Written(root, config["seed"], origin, started)
+    paths = [made.write({"models": str(size)}, _of_runs(found), {"models": size, "repeats": repeats})
+             for size, found in runs.items()]  # fmt: skip
+    paths.append(made.write({"models": "line"}, _line(runs, million, config["seed"]), {"repeats": repeats}))
+    return paths + _indexes(made, table.vectors, million)
+
+
+class _Written:
+    """Writes the experiment's records."""
+
+    def __init__(self, root: Path, seed: int, origin: Mapping[str, object], started: float) -> None:
+        self.root, self.seed, self.origin, self.started = root, seed, dict(origin), started
+
+    def write(self, row: dict[str, str], metrics: dict[str, Metric], counts: dict[str, int]) -> Path:
+        """Writes a record and returns its path."""
+        seconds = time.perf_counter() - self.started
+        return write_record(self.root, EXPERIMENT, row, self.seed, metrics, counts, self.origin, seconds,
+                            {"threads": THREADS})  # fmt: skip
+
+
+def _of_runs(runs: Sequence[Run]) -> dict[str, Metric]:
+    """Medians over repeated runs."""
+    found = {
+        "embed_seconds": [run.embed_seconds for run in runs],
+        "index_seconds": [run.index_seconds for run in runs],
+        "models_per_second": [run.models / run.embed_seconds for run in runs],
+        "peak_gigabytes": [run.peak_bytes / 1e9 for run in runs],
+        "query_p50_ms": [float(statistics.median(run.milliseconds)) for run in runs],
+    }
+    return {name: Metric(statistics.median(values)) for name, values in found.items()}
+
+
+def _line(runs: Mapping[int, Sequence[Run]], million: int, seed: int) -> dict[str, Metric]:
+    """The line through the seconds of embedding and indexing, and through the memory."""
+    seconds = {size: [run.embed_seconds + run.index_seconds for run in found] for size, found in runs.items()}
+    memory = {size: [run.peak_bytes / 1e9 for run in found] for size, found in runs.items()}
+    metrics = {}
+    for name, values in (("seconds", seconds), ("gigabytes", memory)):
+        fit = line(values, million, seed)
+        metrics |= {
+            f"{name}_of_none": Metric(fit.a, None, *fit.a_interval),
+            f"{name}_per_thousand": Metric(1000 * fit.b, None, *(1000 * bound for bound in fit.b_interval)),
+            f"{name}_of_a_million": Metric(fit.at, None, *fit.at_interval),
+        }
+    return metrics
+
+
+def _indexes(made: _Written, real: Tensor, million: int) -> list[Path]:
+    vectors = filled(real, million, made.seed)
+    counts = {"vectors": len(vectors), "real vectors": len(real)}
+    paths = []
+    for name, node in INDEXES.items():
+        found = index_measured(node, vectors, made.seed, THREADS)
+        paths.append(made.write({"index": name}, {key: Metric(value) for key, value in found.items()}, counts))
+    return paths
+
+
+if __name__ == "__main__":
+    try:
+        for path in main(sys.argv[1:]):
+            print(path)
+    except PeaceError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

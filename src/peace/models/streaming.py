@@ -1,0 +1,93 @@
+"""The embedding of one checkpoint, a layer at a time where the encoder allows it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from peace.encoders import LayerEncoder
+from peace.errors import InputError
+from peace.graph.assembly import from_group
+from peace.graph.derive import derive
+from peace.graph.families.route import rebuild
+from peace.graph.layer_reading import read_layers
+from peace.models.embedder import Embedder
+from peace.zoo.checkpoint import Checkpoint
+from peace.zoo.collection import TEXTS
+from peace.zoo.stored import StoredWeights
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """What came of one checkpoint.
+
+    Attributes:
+        vector: Its embedding. Shape: [D].
+        n_params: How many numbers were read.
+        layers: Number of tokens.
+        said: What the file's own metadata says of it.
+    """
+
+    vector: Tensor
+    n_params: int
+    layers: int
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def embed_checkpoint(
+    embedder: Embedder,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype = torch.float32,
+    told: Callable[[int], object] = lambda read: None,
+) -> Embedded:
+    """Returns the embedding of a checkpoint.
+
+    To a layer-wise encoder each tensor is a layer of its own, whatever the wiring: one after the other is mapped, read,
+    encoded and let go, so that no two of them are in memory. Any other encoder needs the wiring: the module is rebuilt,
+    its symmetries derived, and the whole of it read in their canonical form.
+
+    Args:
+        embedder: In evaluation mode, of type `dtype`.
+        checkpoint: A file or several.
+        dtype: The type in which weights are read.
+        told: Is given the bytes that were read since it was called last.
+
+    Raises:
+        InputError: The weights cannot be read, are not finite or of no known wiring, or the embedding is not finite.
+    """
+    weights = StoredWeights(checkpoint, dtype)
+    by_layer = isinstance(embedder.encoder, LayerEncoder)
+    tokens = _by_layer(embedder, weights, told) if by_layer else _whole(embedder, checkpoint, weights, told)
+    vector = embedder.aggregator(tokens)[0]
+    if not vector.isfinite().all():
+        raise InputError("the embedding is not finite", where=checkpoint.path, do="check the model's weights")
+    said = {key: value for key in TEXTS if (value := checkpoint.metadata.get(key))}
+    return Embedded(vector, sum(like.numel() for like in weights.shapes.values()), tokens.shape[1], said)
+
+
+def _by_layer(embedder: Embedder, weights: StoredWeights, told: Callable[[int], object]) -> Tensor:
+    """Tokens of a checkpoint read layer by layer. Shape: [1, L, T]."""
+    reading = read_layers(weights.shapes)
+    tokens = []
+    for role in reading.layers:
+        names = [name for name in (role.name, role.bias) if name]
+        layer = replace(reading, roles=(role,)).stack({name: weights[name][None] for name in names})
+        tokens.append(embedder.encoder(embedder.reading(layer)))
+        told(sum(map(weights.bytes, names)))
+    return torch.cat(tokens, dim=1)
+
+
+def _whole(embedder: Embedder, checkpoint: Checkpoint, weights: StoredWeights, told: Callable[[int], object]) -> Tensor:
+    """Tokens of a checkpoint whose module is known. Shape: [1, L, T]."""
+    rebuilt = rebuild(checkpoint)
+    if rebuilt.module is None:
+        raise InputError(
+            "the wiring is not known, and the encoder reads networks as a whole", where=checkpoint.path,
+            got="; ".join(rebuilt.route.others.values()), do="take a layer-wise encoder, such as layer_gnn",
+        )  # fmt: skip
+    group = derive(rebuilt.module, *rebuilt.inputs)
+    state = rebuilt.fit.renamed(dict(weights))
+    told(sum(map(weights.bytes, weights)))
+    return embedder.encoder(embedder.reading.of_models(group, from_group(group), [state], weights.dtype))

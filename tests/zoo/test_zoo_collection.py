@@ -1,0 +1,68 @@
+"""Checkpoints in folders."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from peace.errors import InputError
+from peace.zoo.collection import collection
+
+
+def file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"w": torch.ones(2)}, path)
+    return path
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Two files with a manifest, a folder as the Hub has them, and one in shards."""
+    folder = tmp_path / "models"
+    for name in ("a.safetensors", "b.pt", "hub/x/model.safetensors", "big/m-1.safetensors", "big/m-2.safetensors"):
+        file(folder / name)
+    (folder / "hub" / "x" / "config.json").write_text("{}")
+    (folder / "big" / "m.safetensors.index.json").write_text('{"weight_map": {"w": "m-1.safetensors"}}')
+    (folder / "notes.md").write_text("none")
+    lines = [{"file": "a.safetensors", "task": "digits", "n": 3, "dataset": None}, {"file": "c.pt", "task": "x"}]
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def test_a_folder_is_searched_with_what_is_below(models: Path) -> None:
+    found = collection(str(models))
+    assert [entry.id for entry in found] == ["a.safetensors", "b.pt", "big", "hub/x"]
+    assert [entry.path for entry in found] == [models / entry.id for entry in found]
+    assert [entry.about for entry in found] == [{"task": "digits"}, {}, {}, {}]
+    assert found[0].size == (models / "a.safetensors").stat().st_size
+    assert collection(str(models / "hub" / "x"))[0].id == "x"
+
+
+def test_patterns_files_and_lists(models: Path) -> None:
+    assert [entry.id for entry in collection(str(models / "*"))] == ["a.safetensors", "b.pt", "big", "hub/x"]
+    assert [entry.id for entry in collection(str(models / "**" / "model.safetensors"))] == ["hub/x/model.safetensors"]
+    both = collection([str(models / "b.pt"), str(models / "a.*")])
+    assert [entry.id for entry in both] == ["a.safetensors", "b.pt"]
+    other = file(models.parent / "other" / "b.pt")
+    assert {entry.id for entry in collection([str(models / "b.pt"), str(other)])} == {str(models / "b.pt"), str(other)}
+
+
+def test_an_identity_changes_with_the_file_and_the_embedder(models: Path) -> None:
+    (entry,) = collection(str(models / "b.pt"))
+    before = entry.identity("e")
+    assert before == collection([str(models / "b.pt")])[0].identity("e") != entry.identity("f")
+    os.utime(models / "b.pt", ns=(1, 1))
+    assert collection(str(models / "b.pt"))[0].identity("e") != before
+
+
+def test_where_there_is_none_it_is_said(models: Path) -> None:
+    (models / "empty").mkdir()
+    for place in (models / "empty", models / "no.pt", models / "*.none", models / "notes.md"):
+        with pytest.raises(InputError, match=r"no checkpoint in '.*files of weights"):
+            collection(str(place))
+    (models / "manifest.jsonl").write_text("[1]\n")
+    with pytest.raises(InputError, match=r"cannot read the manifest in .*manifest\.jsonl"):
+        collection(str(models))
