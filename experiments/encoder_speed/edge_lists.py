@@ -75,16 +75,16 @@ class EdgeGraph:
 
 def layer_gnn(encoder: LayerGNN, edges: EdgeGraph) -> Tensor:
     """Returns tokens of `layer_gnn` from the layers reading. Shape: [models, L, H]."""
-    pass_on, weight, data = Messages(), edges.weight, edges.data
-    gate = edges.gates(encoder.tap_gate)
+    pass_on, weight, data, own = Messages(), edges.weight, edges.data, encoder.graph.made["shared"]
+    gate = edges.gates(own.tap_gate)
     size = weight[:, 0].abs()
     degree = sum(scatter(size, ends, dim_size=edges.nodes) for ends in edges.ahead)
     normalised = weight / (degree[edges.ahead[0]] * degree[edges.ahead[1]]).sqrt()[:, None]
-    state = data.node_bias * encoder.bias_direction
-    for _ in range(encoder.num_layers):
-        sent = encoder.message(state)
+    state = data.node_bias * own.bias_direction
+    for _ in range(own.num_layers):
+        sent = own.message(state)
         total = pass_on(sent, edges.ahead, normalised, gate) + pass_on(sent, edges.back, normalised, gate)
-        state = torch.relu(encoder.update(state) + total)
+        state = torch.relu(own.update(state) + total)
     group = edges.model * edges.layers + data.node_layer
     tokens = scatter(state, group, dim_size=edges.models * edges.layers, reduce="mean")
     return tokens.view(edges.models, edges.layers, -1)

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, LayerEncoder
 from peace.encoders.dense_messages import to_inputs, to_outputs
-from peace.encoders.positions import POSITION_DIM, grid_positions
+from peace.encoders.feature_expansion import Expansion, FeatureExpansion
+from peace.encoders.kinds import Kinds, OfKind
+from peace.encoders.places import PlaceCodes
 from peace.graph.weight_graph import Layer
 
 
@@ -26,6 +28,9 @@ class LayerGNN(LayerEncoder):
     Args:
         hidden_dim: H.
         num_layers: T, the number of message passing steps.
+        feature_expansion: K: output nodes start with their bias, what K hops along the layer make of it, and K
+            structural components, see `peace.encoders.feature_expansion`; 0 for the bias alone, at most 6.
+        kinds: `shared`: one network for all kinds of layers, as in the paper; `each`: one for each kind.
 
     Shape:
         Stack of B models with L layers -> [B, L, H].
@@ -34,24 +39,45 @@ class LayerGNN(LayerEncoder):
         Permutation-Equivariant Contrastive Embeddings, section 3.2.
     """
 
-    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 3) -> None:
+    def __init__(
+        self,
+        hidden_dim: PositiveInt = 64,
+        num_layers: PositiveInt = 3,
+        feature_expansion: Expansion = 0,
+        kinds: Kinds = "shared",
+    ) -> None:
         super().__init__()
         self.output_dim = hidden_dim
-        self.num_layers = num_layers
-        self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
-        self.message = _perceptron(hidden_dim, hidden_dim)
-        self.update = _perceptron(hidden_dim, hidden_dim)
-        self.tap_gate = nn.Linear(POSITION_DIM, hidden_dim, bias=False)
-        nn.init.normal_(self.tap_gate.weight)
+        self.graph = OfKind(lambda: _LayerGraph(hidden_dim, num_layers, feature_expansion), kinds)
 
     def token(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Returns the tokens of one layer of B models. Shape: [B, H]."""
+        return self.graph.of(layer)(layer, weight, bias)
+
+
+class _LayerGraph(nn.Module):
+    """The mean state of a layer's nodes after T steps."""
+
+    def __init__(self, hidden_dim: int, num_layers: int, expansion: Expansion) -> None:
+        super().__init__()
+        self.hidden_dim, self.num_layers = hidden_dim, num_layers
+        self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
+        self.expansion = FeatureExpansion(1, hidden_dim, expansion) if expansion else None
+        self.message = _perceptron(hidden_dim, hidden_dim)
+        self.update = _perceptron(hidden_dim, hidden_dim)
+        self.tap_gate = PlaceCodes(hidden_dim)
+
+    def forward(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Returns tokens. Shape: [B, H]."""
         groups, n_in = layer.groups, layer.groups * weight.shape[2]
-        gates = self.tap_gate(grid_positions(layer.taps, weight)) if weight.shape[3] > 1 else None
+        gates = self.tap_gate.of(layer.taps, weight) if weight.shape[3] > 1 else None
         roots = _inverse_roots(weight, groups)
-        states = weight.new_zeros(len(weight), n_in + weight.shape[1], self.output_dim)
+        states = weight.new_zeros(len(weight), n_in + weight.shape[1], self.hidden_dim)
         if bias is not None:
             states[:, n_in:] = bias[:, :, None] * self.bias_direction
+        if self.expansion is not None:
+            own = states.new_zeros(*weight.shape[:2], 1) if bias is None else bias[:, :, None]
+            states[:, n_in:] += self.expansion(own, weight, groups)
         for _ in range(self.num_layers):
             # A_ij / √(deg(i) deg(j)) is never made: degrees multiply states, of which there are fewer.
             sent = self.message(states) * roots
