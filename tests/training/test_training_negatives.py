@@ -50,7 +50,7 @@ def test_a_share_of_the_batch_is_couples_of_the_kind(kind: str, share: float) ->
     rows, config = zoo(), NegativesConfig(**{kind: share})
     couples = Couples(rows, config)
     drawn = sampler(rows, SamplerConfig(12, negatives=config))
-    for step in range(20):
+    for step in range(6):
         models = torch.randperm(len(rows), generator=torch.Generator().manual_seed(step))
         (found,) = couples.draw(models, 12).values()
         assert len(found) == int(6 * share) and len({place for couple in found for place in couple}) == 2 * len(found)
@@ -77,12 +77,12 @@ def test_all_kinds_have_their_shares_of_one_batch() -> None:
 def test_couples_are_drawn_uniformly() -> None:
     rows = zoo(tasks=3, seeds=1)
     drawn = sampler(rows, SamplerConfig(2, negatives=NegativesConfig(hard=1.0)))
-    counts = torch.cat([drawn.batch(step) for step in range(2000)]).bincount(minlength=len(rows)).double() / 2000
-    # The first of a couple is uniform over all 24; its negative is one of 2 for a corrupted clean-pair, of 3 otherwise.
+    counts = torch.cat([drawn.batch(step) for step in range(1000)]).bincount(minlength=len(rows)).double() / 1000
+    # The first of a couple is uniform over all 24. A clean one meets 2 others, a corrupted one 3, of which 2 are clean.
     clean = torch.tensor((rows["corruption"] == "none").tolist())
     expected = torch.where(clean, 1 / 24 + 2 / 24 / 3, 1 / 24 + 1 / 24 / 3 + 2 / 24 / 2)
-    # The standard deviation of one share is 0.006.
-    assert (counts - expected).abs().max() < 0.022
+    # The standard deviation of one share is 0.009.
+    assert (counts - expected).abs().max() < 0.033
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
@@ -149,5 +149,8 @@ def test_a_budget_leaves_no_couple_apart() -> None:
         batch = drawn.batch(step)
         assert sizes[batch].sum() <= 120 and len(batch) % 2 == 0 and len(batch) >= drawn.least == 3
     assert {len(drawn.batch(step)) for step in range(50)} >= {4, 6}
-    with pytest.raises(InputError, match=r"a batch may have no room for two models in 'sampler\.weights': got 60"):
+    with pytest.raises(
+        InputError, match=r"a batch may have no room for two models in 'sampler\.weights': got 60, expected at least 90"
+    ):
         sampler(rows, replace(config, weights=60), sizes)
+    assert sampler(rows, SamplerConfig(2, weights=60, negatives=NegativesConfig(hard=1.0)), sizes).least == 2

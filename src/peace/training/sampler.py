@@ -67,8 +67,10 @@ class Sampler:
         self.seed, self.couples, self.weights = seed, couples, config.weights
         self.sizes = sizes if config.weights else None
         if self.least < 2 <= self.size:
+            # A couple for which there is no room may leave the place of one model empty, so that three must have room.
+            room = int(self._totals()[: 2 + bool(couples)][-1])
             raise InputError("no negatives: a batch may have no room for two models", where="'sampler.weights'",
-                             got=self.weights, do="raise it")  # fmt: skip
+                             got=self.weights, expected=f"at least {room}")  # fmt: skip
         if couples:
             couples.check(self._candidates(self._generator(0)), self.size)
 
@@ -77,11 +79,14 @@ class Sampler:
         """The number of models that every batch has at least."""
         if self.sizes is None:
             return self.size
+        fit = int((self._totals() <= self.weights).sum())
+        return fit if fit == self.size else fit - bool(self.couples)
+
+    def _totals(self) -> Tensor:
+        """Weights and biases of the largest model, of the two largest, ..., one of each recipe (or run)."""
         names, group = self.groups.unique(return_inverse=True)
         largest = self.sizes.new_zeros(len(names)).scatter_reduce(0, group, self.sizes, "amax")
-        totals = largest.sort(descending=True).values[: self.size].cumsum(0)
-        # A couple for which there is no room may leave the place of one model empty.
-        return int((totals <= self.weights).sum()) - bool(self.couples)
+        return largest.sort(descending=True).values[: self.size].cumsum(0)
 
     def batch(self, step: int) -> Tensor:
         """Returns the models of one step, in ascending order. Shape: [at most batch_size] int64."""
