@@ -94,7 +94,9 @@ def _readings(
 
 def _show(found: pd.DataFrame, read_as: str, readings: list[str], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"read_as": read_as, "readings": readings, "neighbours": found.to_dict("records")}, indent=1))
+        # What no manifest says of a file is null, for which pandas has NaN.
+        rows = found.astype(object).where(found.notna(), None).to_dict("records")
+        print(json.dumps({"read_as": read_as, "readings": readings, "neighbours": rows}, indent=1))
         return
     if len(readings) > 1:
         print(f"the tensors fit {' and '.join(readings)}; read as {read_as}, which is nearest to the index "

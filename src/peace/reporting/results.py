@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from peace.atomic import replacing
+from peace.reporting.curves import curves_csv, draw_curves
 from peace.reporting.figures import draw
 from peace.reporting.overview import Entry, overview
 from peace.reporting.record import read_records, recorded
@@ -50,18 +51,28 @@ class Results:
         for name in names:
             if recorded(self.folder / "records", name):
                 files |= self.table(name).files(name, self.folder / "tables")
-            if name in points or self.points(name).is_file():
+            if curves := self.curves(name):
+                files |= draw_curves(curves, self.points(name))
+            elif name in points or self.points(name).is_file():
                 files |= draw(points.get(name) or self.points(name).read_bytes(), self.points(name))
         entries = [self.entry(name, name in points) for name in self.names()]
         page = overview(entries, self.experiments, self.folder)
         return files | {self.folder / "README.md": page.encode()}
+
+    def curves(self, name: str) -> bytes:
+        """Returns the CSV of an experiment's figure of curves; empty if it has none, or no records yet."""
+        path = self.experiments / name / "table.yaml"
+        panels = TableSpec.parse(read_spec(path), path).figure
+        records = self.folder / "records"
+        return curves_csv(panels, read_records(records, name)) if panels and recorded(records, name) else b""
 
     def entry(self, name: str, drawn: bool = False) -> Entry:
         """Returns what the page says of an experiment; `drawn` if its figure is being made."""
         path = self.experiments / name / "table.yaml"
         records = self.folder / "records"
         found = read_records(records, name) if recorded(records, name) else []
-        return Entry(name, TableSpec.parse(read_spec(path), path), found, drawn or self.points(name).is_file())
+        return Entry(name, TableSpec.parse(read_spec(path), path), found,
+                     drawn or bool(self.curves(name)) or self.points(name).is_file())  # fmt: skip
 
     def orphans(self, files: Iterable[Path]) -> list[Path]:
         """Returns the tables and figures here that are none of `files`, as those of an experiment that is no more."""

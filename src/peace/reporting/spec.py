@@ -7,6 +7,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from peace.errors import InputError
+from peace.reporting.curves import Panels
 from peace.reporting.schema import Checked, broken_rule
 
 
@@ -42,7 +43,7 @@ class BlockSpec(Checked):
 
 
 class TableSpec(Checked):
-    """A whole table: rows in printed order, sub-tables, and how many seeds each row should have."""
+    """A whole table: rows in printed order, sub-tables, how many seeds each row should have, and a figure of curves."""
 
     title: str
     caption: str
@@ -51,6 +52,7 @@ class TableSpec(Checked):
     baseline: Row | None = None
     chance: bool = True
     blocks: Annotated[list[BlockSpec], Field(min_length=1)]
+    figure: Panels | None = None
 
     @field_validator("rows")
     @classmethod
