@@ -139,3 +139,20 @@ def test_a_layer_without_a_stacked_form_is_refused(layers: list[nn.Module]) -> N
     sentence = f"no stacked form of layer {len(layers) - 1}: got {type(layers[-1]).__name__}"
     with pytest.raises(InputError, match=sentence):
         forward(module, *cases(module))
+
+
+@pytest.mark.parametrize(("size", "shape"), [(2, (5, 7)), (3, (7, 9)), (2, (4, 4))])
+def test_pooling_without_a_gradient_is_torch_s_pooling(size: int, shape: tuple[int, int]) -> None:
+    images = torch.randn(1, 2, 3, *shape)
+    images[0, 0, 0, 0, 0] = torch.nan
+    layer = nn.MaxPool2d(size)
+    module = nn.Sequential(layer, nn.Flatten(), nn.Linear(3 * (shape[0] // size) * (shape[1] // size), 2))
+    parameters = {name: value[None].repeat(2, *[1] * value.ndim) for name, value in module.named_parameters()}
+    expected = module(images[0]).detach()
+    with torch.no_grad():
+        found = forward(module, parameters, images)
+    for row in found:
+        torch.testing.assert_close(row, expected, equal_nan=True)
+    overlapping = nn.Sequential(nn.MaxPool2d(2, stride=1), nn.Flatten())
+    unused = {"9.weight": torch.zeros(1, 1)}
+    assert torch.equal(forward(overlapping, unused, images[:, 1:])[0], overlapping(images[0, 1:]))
