@@ -38,7 +38,9 @@ from peace.zoo.storage import Zoo, last_checkpoints, usable
 
 TABLE, COPIES, RANKING = "embeddings.safetensors", "copies.safetensors", "ranking.safetensors"
 
-_LABELS = ["id", "run_id", "task", "dataset", "architecture", "family", "split", "epoch", "tags", "test_accuracy"]
+_LABELS = [
+    "id", "run_id", "task", "dataset", "architecture", "family", "split", "epoch", "tags", "test_accuracy", "corruption"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
