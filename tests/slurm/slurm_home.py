@@ -51,7 +51,7 @@ progress: false
 # Six runs, two of which train. Kept apart: SHARDS, in how many parts `peace` embeds the zoo.
 METHODS = {
     "peace": "",
-    "narrow": "encoder.hidden_dim=4",
+    "narrow": "encoder.hidden_dim=16",
     **{name: f"producer={name}" for name in ("flat", "statistics", "path_product", "random")},
 }
 _WORDS = (

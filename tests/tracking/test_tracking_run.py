@@ -34,7 +34,7 @@ def test_a_training_that_is_stopped_goes_on_in_the_same_run(
     for path in (home / "runs").glob("tiny/*/seed0/*"):
         if path.name in ("last.ckpt", "embedder.json", "embedder.safetensors"):
             path.unlink()
-    words = ["pretrain", *WORDS, "encoder.hidden_dim=4"]
+    words = ["pretrain", *WORDS, "encoder.hidden_dim=16"]
     with monkeypatch.context() as patch:
         patch.setattr(Contrastive, "on_train_batch_start", stopped)
         assert peace(*words)[0] == 130

@@ -204,7 +204,7 @@ def test_a_checkpoint_of_another_embedder_is_refused(
     run: Path, make_module: Make, make_data: Make, make_trainer: Make
 ) -> None:
     run.mkdir()
-    torch.save({"global_step": 3, "state_dict": make_module("encoder.hidden_dim=4").state_dict()}, run / CHECKPOINT)
+    torch.save({"global_step": 3, "state_dict": make_module("encoder.hidden_dim=16").state_dict()}, run / CHECKPOINT)
     with pytest.raises(
         InputError, match=r"cannot read the checkpoint in .*: got Error.* in loading state_dict"
     ) as caught:

@@ -121,7 +121,9 @@ class Contrastive(L.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:
         """Returns AdamW and its schedule, stepped every batch."""
         config = self.optimizer_config
-        optimizer = torch.optim.AdamW(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         warmup = max(1, round(config.warmup_share * self.total_steps))
 
         def factor(step: int) -> float:
