@@ -45,7 +45,8 @@ def killer(tasks: list[Task], moment: float) -> Iterator[list[str]]:
         thread.join()
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, 10])
 def test_a_sweep_killed_at_random_moments_ends_with_the_same_table(
     kills: int, copied: Home, finished_home: Home, peace: Peace
 ) -> None:

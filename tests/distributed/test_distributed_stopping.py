@@ -45,6 +45,7 @@ def pair(home: Path) -> Iterator[Processes]:
         yield processes
 
 
+@pytest.mark.slow
 def test_nobody_else_writes_where_they_do_and_only_the_first_says_that_it_was_stopped(
     pair: Processes, home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ def log(run: Path) -> pd.DataFrame:
     return pd.concat(map(pd.read_csv, sorted(run.glob("logs/*/metrics.csv")))).groupby("step").last()
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_two_devices_as_on_one(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     threads, environment = torch.get_num_threads(), dict(os.environ)
     assert main(["pretrain", *WORDS, "experiment=one"]) == 0
@@ -109,6 +110,7 @@ def test_the_command_trains_on_two_devices_as_on_one(home: Path, capfd: pytest.C
     assert "was trained already" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_failure_of_another_process_is_the_training_s(monkeypatch: pytest.MonkeyPatch) -> None:
     before, children = dict(os.environ), []
     start = module._start

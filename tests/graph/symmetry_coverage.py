@@ -1,7 +1,10 @@
 """The networks, random weights and checks of the experiment `symmetry_coverage`, for tests."""
 
 import sys
+from collections.abc import Iterable
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,7 +21,14 @@ from preservation import floating, relative_change  # noqa: E402
 from randomisation import randomised  # noqa: E402
 
 __all__ = ["NETWORKS", "SMALL", "Network", "coverage_of", "floating", "from_timm", "measure", "randomised",
-           "relative_change"]  # fmt: skip
+           "relative_change", "some"]  # fmt: skip
+
+_DEAR = ("convnext", "mobilenetv3", "swin", "unet")
+
+
+def some(names: Iterable[str]) -> list[Any]:
+    """Names as parameters of a test, those of networks that take seconds marked as slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in _DEAR else name for name in names]
 
 
 def coverage_of(network: Network, module: nn.Module, group: SymmetryGroup) -> dict[str, float]:

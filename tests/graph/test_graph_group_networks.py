@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from symmetry_coverage import NETWORKS, SMALL, Network, coverage_of, floating, from_timm, randomised, relative_change
+from symmetry_coverage import (
+    NETWORKS,
+    SMALL,
+    Network,
+    coverage_of,
+    floating,
+    from_timm,
+    randomised,
+    relative_change,
+    some,
+)  # fmt: skip
 from torch import Tensor, nn
 
 from peace.graph.derive import derive
@@ -39,7 +49,7 @@ def check(network: Network) -> None:
     assert found.get("blocks_permutable", 1.0) >= 0.95
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", some(QUICK))
 @pytest.mark.filterwarnings("ignore")
 def test_small_networks_keep_their_function(name: str) -> None:
     check(QUICK[name])
@@ -52,7 +62,7 @@ def test_real_networks_keep_their_function(name: str) -> None:
     check(NETWORKS[name])
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name != "mobilenetv3"])
+@pytest.mark.parametrize("name", some(name for name in QUICK if name != "mobilenetv3"))
 @pytest.mark.filterwarnings("ignore")
 def test_an_element_with_one_tensor_left_out_changes_the_function(name: str) -> None:
     module, inputs, group, generator = drawn(QUICK[name])
@@ -77,7 +87,7 @@ def test_heads_permute_as_wholes_and_take_any_invertible_map(name: str) -> None:
     assert all(group.nodes.orbits[block].members.size > 1 for block in set(blocks))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit", "lstm", "decoder"])
+@pytest.mark.parametrize("name", some(["resnet18", "vit", "lstm", "decoder"]))
 @pytest.mark.filterwarnings("ignore")
 def test_a_module_without_memory_has_the_same_group(name: str) -> None:
     network = QUICK[name]

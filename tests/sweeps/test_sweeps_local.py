@@ -134,7 +134,7 @@ def test_a_task_in_other_hands_keeps_its_state(folder: SweepFolder) -> None:
     assert not Path("twice").exists() and "runs already" in folder.log(tasks[0]).read_text()
 
 
-@pytest.mark.parametrize("moment", [0.05, 0.5, 1.5])
+@pytest.mark.parametrize("moment", [0.5, *(pytest.param(m, marks=pytest.mark.slow) for m in (0.05, 1.5))])
 def test_a_sweep_may_be_stopped_while_it_starts(moment: float, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from peace.sweeps.local import LocalSweep; from peace.sweeps.spec import Task\n"

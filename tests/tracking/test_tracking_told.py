@@ -11,6 +11,7 @@ from tracking_home import EXPERIMENT, WORDS, ZOO
 from peace.config import compose, fingerprint
 from peace.embeddings.table import EmbeddingTable
 from peace.evaluation.examples import examples
+from peace.evaluation.protocols import protocols
 from peace.provenance import git_commit
 from peace.reporting.record import read_records
 from peace.tracking.run import Tracking
@@ -182,8 +183,10 @@ def test_an_evaluation_s_run_has_queries_with_their_neighbours(told: dict[str, L
     log = told["evaluate"]
     stored = EmbeddingTable.load(where(log) / "embeddings.safetensors")
     rows = log.table("examples")
-    assert pd.DataFrame(rows).equals(examples(stored, seed=0)) and len(rows) == 2 * 4 * 5
-    assert {row["protocol"] for row in rows} == {"seen", "unseen"}
+    assert pd.DataFrame(rows).equals(examples(stored, seed=0))
+    asked = {protocol: min(4, mask.sum()) for protocol, mask in protocols(stored.rows).items()}
+    assert asked.keys() == {"seen", "unseen", "val"} and len(rows) == 5 * sum(asked.values())
+    assert {row["protocol"] for row in rows} == asked.keys()
     ranked = told["evaluate metadata"].table("examples")
     assert len(ranked) == len(rows) and {row["similarity"] for row in ranked} == {None}
 
