@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from edge_lists import EDGE_LISTS, EdgeGraph
+from edge_graph import EdgeGraph
+from edge_lists import EDGE_LISTS
 from populations import POPULATIONS, population
 from torch import Tensor
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from peace.config import compose, fingerprint
 from peace.graph.pyg import to_pyg_batch
 from peace.graph.stack import Stack
 from peace.losses.nt_xent import NTXent
+from peace.losses.pairs import Facts, Pairs
 from peace.models.embedder import Embedder, build_embedder
 from peace.reporting.record import Metric, write_record
 
@@ -92,13 +94,16 @@ def timed(made: Embedder, stack: Stack, encoder: str) -> tuple[dict[str, float],
 
 def training_step(made: Embedder, tokens: Callable[[], Tensor]) -> Step:
     """Returns one step: tokens, embeddings, projections, NT-Xent of the two halves of the batch, backward, AdamW."""
+    # Models that have nothing in common.
+    facts = Facts(torch.arange(MODELS // 2), torch.full((MODELS // 2,), -1), torch.zeros(MODELS // 2))
     loss, optimizer = NTXent(), torch.optim.AdamW(made.parameters(), lr=1e-4)
     made.train()
 
     def step() -> None:
         projections: Tensor = made.project(made.aggregator(tokens()))
         optimizer.zero_grad()
-        loss(*projections.chunk(2)).backward()
+        first, second = projections.chunk(2)
+        loss(Pairs(first, second, facts)).backward()
         optimizer.step()
 
     return step

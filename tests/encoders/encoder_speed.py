@@ -10,7 +10,8 @@ if str(_FOLDER) not in sys.path:
     sys.path.insert(0, str(_FOLDER))
 
 import training_steps  # noqa: E402
-from edge_lists import EDGE_LISTS, EdgeGraph  # noqa: E402
+from edge_graph import EdgeGraph  # noqa: E402
+from edge_lists import EDGE_LISTS  # noqa: E402
 from populations import POPULATIONS, population  # noqa: E402
 
 # Not by its name: other experiments have a module of that name too.

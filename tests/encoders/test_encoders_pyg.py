@@ -66,7 +66,7 @@ def networks(name: str) -> Stack:
 
 def made(name: str) -> nn.Module:
     torch.manual_seed(0)
-    encoder = ENCODERS.build({"name": name, "hidden_dim": 6}).double()
+    encoder = ENCODERS.build({"name": name, "hidden_dim": 16}).double()
     # Away from the start, where all biases of a LayerNorm are zero and its scales one.
     with torch.no_grad():
         for parameter in encoder.parameters():
