@@ -58,7 +58,7 @@ def embed_checkpoint(
         InputError: The weights cannot be read, are not finite or of no known wiring, or the embedding is not finite.
     """
     weights = StoredWeights(checkpoint, dtype)
-    by_layer = isinstance(embedder.encoder, LayerEncoder)
+    by_layer = isinstance(embedder.encoder, LayerEncoder) and embedder.encoder.layer_wise
     tokens = _by_layer(embedder, weights, told) if by_layer else _whole(embedder, checkpoint, weights, told)
     vector = embedder.aggregator(tokens)[0]
     if not vector.isfinite().all():
