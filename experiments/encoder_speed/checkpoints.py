@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from peace import seeding
 from peace.config import compose
+from peace.encoders import ENCODERS, LayerEncoder
+from peace.encoders.edge_list import EdgeListEncoder
 from peace.models.embedder import Embedder, build_embedder
 from peace.models.streaming import embed_checkpoint
 from peace.zoo.checkpoint import open_checkpoint
@@ -52,6 +54,16 @@ def transformer(folder: Path, width: int, blocks: int, seed: int) -> int:
         count += sum(tensor.numel() for tensor in tensors.values())
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     return count
+
+
+def streamed(encoders: Sequence[str]) -> list[str]:
+    """Returns those encoders that read a checkpoint layer by layer.
+
+    Left out are also those that hold several vectors for every weight: they are made for small networks.
+    """
+    kinds = {name: ENCODERS.get(name) for name in encoders}
+    return [name for name, kind in kinds.items()
+            if issubclass(kind, LayerEncoder) and not issubclass(kind, EdgeListEncoder)]  # fmt: skip
 
 
 def embedder(encoder: str, seed: int) -> Embedder:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from checkpoints import REPEATS, embedder, median_seconds, transformer
+from checkpoints import REPEATS, embedder, median_seconds, streamed, transformer
 from scipy import stats
 from tqdm import tqdm
 
 from peace import provenance
 from peace.config import fingerprint
-from peace.encoders import LayerEncoder
 from peace.models.streaming import embed_checkpoint
 from peace.reporting.record import Metric, write_record
 from peace.zoo.checkpoint import open_checkpoint
@@ -28,30 +27,33 @@ THREADS = 2
 
 
 def records(root: Path, seed: int, encoders: Sequence[str], sizes: Sequence[int] = tuple(WIDTHS)) -> Iterator[Path]:
-    """Yields the path of the record of each layer-wise encoder. Arguments as in part (b); sizes are keys of `WIDTHS`.
+    """Yields the path of the record of each encoder that reads layer by layer.
+
+    Arguments as in part (b); sizes are keys of `WIDTHS`.
 
     A checkpoint, 4 bytes a parameter on the disk, is deleted before the next one is written.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     started = time.perf_counter()
-    made = {name: embedder(name, seed) for name in encoders}
-    made = {name: one for name, one in made.items() if isinstance(one.encoder, LayerEncoder)}
+    made = {name: embedder(name, seed) for name in streamed(encoders)}
     seconds: dict[str, dict[int, float]] = {name: {} for name in made}
+    parameters: dict[int, int] = {}
     for size in tqdm(sizes, unit=" checkpoints", disable=None):
         with tempfile.TemporaryDirectory() as folder:
-            parameters = transformer(Path(folder), WIDTHS[size], max(1, round(size / (12 * WIDTHS[size] ** 2))), seed)
+            blocks = max(1, round(size / (12 * WIDTHS[size] ** 2)))
+            parameters[size] = transformer(Path(folder), WIDTHS[size], blocks, seed)
             checkpoint = open_checkpoint(folder)
             for name, one in made.items():
-                seconds[name][parameters] = median_seconds(partial(embed_checkpoint, one, checkpoint))
+                seconds[name][size] = median_seconds(partial(embed_checkpoint, one, checkpoint))
     torch.set_num_threads(threads)
     for name, found in seconds.items():
-        slope, margin = log_slope(found)
-        metrics = {f"seconds_{_short(parameters)}": Metric(value) for parameters, value in found.items()}
+        slope, margin = log_slope({parameters[size]: value for size, value in found.items()})
+        metrics = {f"seconds_{_short(size)}": Metric(value) for size, value in found.items()}
         metrics["slope"] = Metric(slope, low=slope - margin, high=slope + margin)
         yield write_record(
             root, EXPERIMENT, {"part": "growing", "encoder": name}, seed, metrics,
-            {"repeats": REPEATS} | {f"parameters {_short(parameters)}": parameters for parameters in found},
+            {"repeats": REPEATS} | {f"parameters, {_short(size)}": parameters[size] for size in found},
             {"zoo": "", "config": fingerprint({"encoder": name, "sizes": list(sizes)}), **provenance.stamp()},
             time.perf_counter() - started, {"threads": THREADS},
         )  # fmt: skip
@@ -66,7 +68,7 @@ def log_slope(seconds: dict[int, float]) -> tuple[float, float]:
     return float(fitted.slope), float(stats.t.ppf(0.975, len(seconds) - 2) * fitted.stderr)
 
 
-def _short(parameters: int) -> str:
-    """Such as 98M."""
-    power = min(3, int(math.log10(parameters)) // 3)
-    return f"{round(parameters / 1000**power)}{' KMG'[power].strip()}"
+def _short(size: int) -> str:
+    """Such as 30M."""
+    power = int(math.log10(size)) // 3
+    return f"{size // 1000**power}{' KMG'[power].strip()}"

@@ -6,12 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from checkpoints import REPEATS, bare_product, embedder, image_network, median_seconds, operations, peak_bytes
+from checkpoints import (
+    REPEATS,
+    bare_product,
+    embedder,
+    image_network,
+    median_seconds,
+    operations,
+    peak_bytes,
+    streamed,
+)
 from tqdm import tqdm
 
 from peace import provenance
 from peace.config import fingerprint
-from peace.encoders import LayerEncoder
 from peace.models.streaming import embed_checkpoint
 from peace.reporting.record import Metric, write_record
 from peace.zoo.checkpoint import open_checkpoint
@@ -19,12 +27,14 @@ from peace.zoo.checkpoint import open_checkpoint
 EXPERIMENT = "encoder_speed"
 NETWORKS = {"resnet50": "resnet50", "vit_b_16": "vit_base_patch16_224"}
 THREADS = 2
+FOLDING = frozenset({"raw"})
+"""Encoders that multiply no weights in matrix products, and so have no product to stand beside."""
 
 
 def records(
     root: Path, seed: int, encoders: Sequence[str], networks: Sequence[str] = tuple(NETWORKS)
 ) -> Iterator[Path]:
-    """Yields the path of the record of each layer-wise encoder; others do not read a checkpoint layer by layer.
+    """Yields the path of the record of each encoder that reads a checkpoint layer by layer.
 
     Args:
         root: Where records lie.
@@ -38,9 +48,8 @@ def records(
         files = {name: Path(folder) / name / "model.safetensors" for name in networks}
         for name, path in files.items():
             image_network(NETWORKS[name], path, seed)
-        for encoder in tqdm(encoders, unit=" encoders", disable=None):
-            if isinstance(embedder(encoder, seed).encoder, LayerEncoder):
-                yield _measured(root, seed, encoder, files)
+        for encoder in tqdm(streamed(encoders), unit=" encoders", disable=None):
+            yield _measured(root, seed, encoder, files)
     torch.set_num_threads(threads)
 
 
@@ -62,8 +71,8 @@ def measured(encoder: str, path: Path, seed: int) -> tuple[dict[str, float], int
     made = embedder(encoder, seed)
     count = operations(made, path)
     embedding = median_seconds(lambda: embed_checkpoint(made, open_checkpoint(path)))
-    product = median_seconds(bare_product(count))
-    memory = peak_bytes(encoder, path, seed)
-    found = {"seconds": embedding, "seconds_of_product": product, "ratio": embedding / product,
-             "memory": memory / path.stat().st_size}  # fmt: skip
+    found = {"seconds": embedding, "memory": peak_bytes(encoder, path, seed) / path.stat().st_size}
+    if encoder not in FOLDING:
+        product = median_seconds(bare_product(count))
+        found |= {"seconds_of_product": product, "ratio": embedding / product}
     return found, count

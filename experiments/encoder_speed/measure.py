@@ -7,13 +7,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import growing_checkpoints
+import large_checkpoints
 import training_steps
 
 from peace.config import compose, place
 from peace.encoders import ENCODERS
 from peace.errors import InputError, PeaceError, did_you_mean
 
-PARTS: dict[str, Callable[[Path, int, Sequence[str]], Iterator[Path]]] = {"training": training_steps.records}
+PARTS: dict[str, Callable[[Path, int, Sequence[str]], Iterator[Path]]] = {
+    "training": training_steps.records,
+    "large": large_checkpoints.records,
+    "growing": growing_checkpoints.records,
+}
 """Each writes the records of some encoders: root of the records, seed, names of encoders -> paths."""
 
 

@@ -9,6 +9,9 @@ _FOLDER = folder("experiments") / "encoder_speed"
 if str(_FOLDER) not in sys.path:
     sys.path.insert(0, str(_FOLDER))
 
+import checkpoints  # noqa: E402
+import growing_checkpoints  # noqa: E402
+import large_checkpoints  # noqa: E402
 import training_steps  # noqa: E402
 from edge_graph import EdgeGraph  # noqa: E402
 from edge_lists import EDGE_LISTS  # noqa: E402
@@ -20,4 +23,14 @@ assert _spec is not None and _spec.loader is not None
 measure = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(measure)
 
-__all__ = ["EDGE_LISTS", "POPULATIONS", "EdgeGraph", "measure", "population", "training_steps"]
+__all__ = [
+    "EDGE_LISTS",
+    "POPULATIONS",
+    "EdgeGraph",
+    "checkpoints",
+    "growing_checkpoints",
+    "large_checkpoints",
+    "measure",
+    "population",
+    "training_steps",
+]

@@ -4,13 +4,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoder_speed import EDGE_LISTS, POPULATIONS, measure, population, training_steps
+import yaml
+from encoder_speed import (
+    EDGE_LISTS,
+    POPULATIONS,
+    checkpoints,
+    growing_checkpoints,
+    large_checkpoints,
+    measure,
+    population,
+    training_steps,
+)
+from torch.utils.flop_counter import FlopCounterMode
 
 from peace.config import folder
 from peace.encoders import ENCODERS
 from peace.errors import InputError
 from peace.reporting.record import read_records
 from peace.reporting.table import make_table
+from peace.zoo.readers import write_safetensors
 
 EXPERIMENT = "encoder_speed"
 
@@ -56,9 +68,68 @@ def test_the_populations_are_what_they_are_called() -> None:
 
 
 def test_every_encoder_has_a_row_and_a_reference_where_it_is_dense() -> None:
-    text = (folder("experiments") / EXPERIMENT / "table.yaml").read_text()
-    rows = [line.split("encoder: ")[1].split("}")[0] for line in text.splitlines() if "part: training" in line]
-    assert rows == ENCODERS.names() and EDGE_LISTS.keys() <= set(rows)
+    spec = yaml.safe_load((folder("experiments") / EXPERIMENT / "table.yaml").read_text())
+    rows = {
+        part: [row["row"]["encoder"] for row in spec["rows"] if row["row"]["part"] == part] for part in measure.PARTS
+    }
+    assert rows["training"] == ENCODERS.names() and EDGE_LISTS.keys() <= set(rows["training"])
+    assert rows["large"] == rows["growing"] == checkpoints.streamed(ENCODERS.names())
+    assert checkpoints.streamed(["gat", "layer_gnn", "network_gnn"]) == ["layer_gnn"]
+
+
+def test_large_checkpoints_are_timed_beside_a_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "REPEATS", 1)
+    monkeypatch.setattr(large_checkpoints, "THREADS", 1)
+    monkeypatch.setattr(large_checkpoints, "NETWORKS", {"tiny": ""})
+    tensors = {"0.weight": torch.randn(256, 128, 3, 3), "1.weight": torch.randn(100, 256), "1.bias": torch.randn(100)}
+    monkeypatch.setattr(large_checkpoints, "image_network", lambda _, path, seed: write_safetensors(path, tensors, {}))
+    monkeypatch.setattr(large_checkpoints, "peak_bytes", lambda encoder, path, seed: 3 * path.stat().st_size)
+    paths = list(large_checkpoints.records(tmp_path, 0, ["layer_gnn", "network_gnn", "raw"], ["tiny"]))
+    assert len(paths) == 2
+    layer, raw = sorted(read_records(tmp_path, EXPERIMENT), key=lambda record: record.row["encoder"])
+    value = {name: metric.value for name, metric in layer.metrics.items()}
+    assert layer.row == {"part": "large", "encoder": "layer_gnn"} and value["tiny_memory"] == 3
+    assert value["tiny_ratio"] == pytest.approx(value["tiny_seconds"] / value["tiny_seconds_of_product"], rel=1e-3)
+    assert layer.counts["tiny, bytes"] > 4 * 300_000 and layer.counts["tiny, operations"] > 2 * 300_000
+    assert raw.metrics.keys() == {"tiny_seconds", "tiny_memory"}, "it folds weights, and multiplies none"
+
+
+def test_a_bare_product_has_as_many_operations_as_asked_for() -> None:
+    with FlopCounterMode(display=False) as counter:
+        checkpoints.bare_product(10**9)()
+    assert counter.get_total_flops() == pytest.approx(10**9, rel=0.01)
+
+
+def test_the_slope_of_growing_seconds() -> None:
+    exact = growing_checkpoints.log_slope({size: 2e-9 * size**1.5 for size in (10**3, 10**4, 10**5)})
+    assert exact == pytest.approx((1.5, 0), abs=1e-6)
+    # By hand: slope 1/2 of (0, 0), (1, 1), (2, 1); residuals -1/6, 1/3, -1/6; t(0.975, 1) = 12.706.
+    slope, margin = growing_checkpoints.log_slope({1: 1.0, 10: 10.0, 100: 10.0})
+    assert (slope, margin) == pytest.approx((0.5, 12.7062 * (1 / 6 / 2) ** 0.5), rel=1e-4)
+
+
+def test_growing_checkpoints_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "REPEATS", 1)
+    monkeypatch.setattr(growing_checkpoints, "THREADS", 1)
+    monkeypatch.setattr(growing_checkpoints, "WIDTHS", {30_000: 16, 100_000: 32, 300_000: 64})
+    paths = list(growing_checkpoints.records(tmp_path, 0, ["layer_gnn", "scale_gnn"], [30_000, 100_000, 300_000]))
+    assert len(paths) == 1
+    (record,) = read_records(tmp_path, EXPERIMENT)
+    sizes = {"30K": (16, 10), "100K": (32, 8), "300K": (64, 6)}
+    parameters = {f"parameters, {name}": blocks * (12 * w * w + 9 * w) for name, (w, blocks) in sizes.items()}
+    assert record.counts == {"repeats": 5, **parameters}
+    assert record.metrics.keys() == {"slope", *(f"seconds_{name}" for name in sizes)}
+    slope = record.metrics["slope"]
+    assert slope.low < slope.value < slope.high
+
+
+@pytest.mark.slow  # a process of its own imports everything
+def test_memory_is_about_the_largest_layer(tmp_path: Path) -> None:
+    folder = tmp_path / "grown"
+    parameters = checkpoints.transformer(folder, 1024, 8, 0)
+    # The largest layer has a third of a block's weights.
+    largest, peak = 4 * 4 * 1024**2, checkpoints.peak_bytes("layer_gnn", folder, 0)
+    assert largest / 2 < peak < 4 * parameters / 2
 
 
 @pytest.mark.parametrize(("word", "expected"), [("part=train", "training"), ("encoder=network", "network_gnn")])

@@ -1,7 +1,8 @@
 """End to end: encoders embed a network and what its whole group makes of it alike, and react to every tensor of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,15 +13,27 @@ from test_graph_assembly import linear_network, residual
 from test_graph_group_cases import CASES
 from torch import Tensor, nn
 
+from peace.encoders.edge_gnn import EdgeGNN
 from peace.encoders.layer_gnn import LayerGNN
 from peace.encoders.network_gnn import NetworkGNN
+from peace.encoders.output_gnn import OutputGNN
+from peace.encoders.scale_gnn import ScaleGNN
 from peace.graph.assembly import from_group
 from peace.graph.derive import derive
 from peace.graph.group import SymmetryGroup
 from peace.graph.reading import Reading
 from peace.graph.weight_graph import WeightGraph
 
-ENCODERS = {"layer_gnn": LayerGNN, "network_gnn": NetworkGNN}
+ENCODERS = {
+    "layer_gnn": LayerGNN,
+    "network_gnn": NetworkGNN,
+    "output_gnn": OutputGNN,
+    "scale_gnn": ScaleGNN,
+    "edge_gnn": partial(EdgeGNN, max_weights=1_000_000),
+}
+CHEAP = ("layer_gnn", "network_gnn")
+"""Those that meet every small network by default; the others meet one, and the rest in `slow`."""
+
 HAND_MADE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "residual": (residual, (3, 6, 6)),
     "grouped": (linear_network, (3, 1, 1)),
@@ -59,6 +72,15 @@ class Embedded:
         return self.group.sample(torch.Generator().manual_seed(DRAW), general=False).apply(tensors)
 
 
+def by_default(names: Sequence[str], one: str) -> pytest.MarkDecorator:
+    """Every encoder with every network; all but one network are slow where the encoder is not among the cheap."""
+    pairs = [(name, encoder) for name in names for encoder in ENCODERS]
+    marked = [
+        pytest.param(*pair, marks=() if pair[1] in CHEAP or pair[0] == one else pytest.mark.slow) for pair in pairs
+    ]
+    return pytest.mark.parametrize(("name", "encoder"), marked)
+
+
 def distance(one: Tensor, other: Tensor) -> float:
     return ((one - other).norm() / one.norm()).item()
 
@@ -76,14 +98,13 @@ def check_invariance(name: str, encoder: str) -> None:
     assert distance(found, network(moved)) < 1e-2 * apart
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("name", [*HAND_MADE, *SMALL])
+@by_default([*HAND_MADE, *SMALL], "residual")
 def test_the_whole_group_leaves_the_embedding(name: str, encoder: str) -> None:
     check_invariance(name, encoder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", [encoder for encoder in ENCODERS if encoder != "edge_gnn"])
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SMALL])
 def test_the_whole_group_leaves_the_embedding_of_a_large_network(name: str, encoder: str) -> None:
     check_invariance(name, encoder)
@@ -118,8 +139,7 @@ def test_models_in_a_batch_are_embedded_as_alone(encoder: str) -> None:
         assert distance(network(tensors), row) < 1e-12
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("name", ["residual", "grouped", "lstm", "encoder_norm_last"])
+@by_default(["residual", "grouped", "lstm", "encoder_norm_last"], "grouped")
 def test_permutations_leave_the_embedding_of_the_tensors_as_they_are(name: str, encoder: str) -> None:
     network = Embedded(name, encoder, torch.float64)
     own, plain = network.weights(1), Reading(canonical=False)
@@ -139,8 +159,7 @@ def test_the_embedding_moves_without_the_canonical_form_or_with_a_tensor_left_ou
     assert distance(network(own), network({**moved, "inner.weight": own["inner.weight"]})) > 1e-3
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("name", ["residual", "grouped", "lstm", "encoder_norm_first"])
+@by_default(["residual", "grouped", "lstm", "encoder_norm_first"], "residual")
 def test_every_tensor_is_seen(name: str, encoder: str) -> None:
     network = Embedded(name, encoder, torch.float64)
     own, other = network.weights(1), network.weights(2)

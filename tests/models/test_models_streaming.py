@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from peace.aggregators.transformer import Transformer
+from peace.encoders.graphsage import GraphSAGE
 from peace.encoders.layer_gnn import LayerGNN
 from peace.encoders.network_gnn import NetworkGNN
 from peace.errors import InputError
@@ -85,9 +87,12 @@ def test_no_two_layers_are_held_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(most) == 10 and max(most) <= 4
 
 
-def test_an_encoder_of_whole_networks_reads_a_known_architecture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", [lambda: NetworkGNN(8, 1), lambda: GraphSAGE(8, 1, reading="network")])
+def test_an_encoder_of_whole_networks_reads_a_known_architecture(
+    encoder: Callable[[], nn.Module], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    module, made = build(CNN), embedder(NetworkGNN(8, 1))
+    module, made = build(CNN), embedder(encoder())
     known = tmp_path / "known.safetensors"
     save_file(module.state_dict(), known, metadata={"architecture_config": json.dumps(CNN)})
     found = embed_checkpoint(made, open_checkpoint(known))

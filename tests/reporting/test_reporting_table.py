@@ -263,6 +263,14 @@ def test_dagger_where_one_seed_lacks_the_metric(tmp_path: Path) -> None:
     )
 
 
+def test_a_row_is_left_out_where_it_has_only_the_metrics_of_other_blocks(tmp_path: Path) -> None:
+    costs = {metric: value for metric, value in RESULTS["flat"][0].items() if metric.startswith("cost/")}
+    records = write_results(tmp_path, {**RESULTS, "flat": [costs]})
+    seen, cost = summarise(TableSpec.parse(copy.deepcopy(SPEC), "spec"), records, None).blocks
+    assert [line.label for line in seen.lines] == ["PEACE (network_gnn)", "[s|t] 50%"]
+    assert [line.label for line in cost.lines] == ["PEACE (network_gnn)", "[s|t] 50%", "Flat"]
+
+
 def test_table_of_unlisted_records_alone_says_so(tmp_path: Path) -> None:
     text = render(SPEC, write_results(tmp_path, {"extra": RESULTS["extra"]})).markdown
     assert "No records yet: PEACE (network_gnn), [s|t] 50%, Flat, BM25." in text

@@ -100,7 +100,9 @@ def summarise(spec: TableSpec, records: Sequence[Record], scores: Scores | None 
 
 
 def _block(block: BlockSpec, shown: Sequence[_Row], spec: TableSpec, comparisons: _Comparisons) -> Block:
-    lines = tuple(_line(row, found, block.columns, spec.seeds, comparisons) for row, found in shown)
+    every = [_line(row, found, block.columns, spec.seeds, comparisons) for row, found in shown]
+    # A row with none of these metrics belongs to other blocks.
+    lines = tuple(line for line in every if any(line.cells))
     chance = tuple(_chance(column.metric, shown) for column in block.columns)
     known = spec.chance and any(level is not None for level in chance)
     return Block(block.title, tuple(block.columns), lines, chance if known else None)
