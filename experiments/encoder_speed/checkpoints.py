@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from peace import seeding
 from peace.config import compose
@@ -24,6 +24,16 @@ REPEATS = 5
 """Timings of which the median counts."""
 
 _SIDE = 2048
+
+Shape = Sequence[int]
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: object, out_shape: object = None, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+# On a CPU torch does not count it by itself.
+_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 def image_network(name: str, path: Path, seed: int) -> None:
@@ -86,7 +96,7 @@ def median_seconds(work: Callable[[], object]) -> float:
 
 def operations(made: Embedder, path: Path) -> int:
     """Returns how many multiplications and additions embedding a checkpoint takes in matrix products."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
         embed_checkpoint(made, open_checkpoint(path))
     return counter.get_total_flops()
 

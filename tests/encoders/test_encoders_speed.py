@@ -100,6 +100,17 @@ def test_a_bare_product_has_as_many_operations_as_asked_for() -> None:
     assert counter.get_total_flops() == pytest.approx(10**9, rel=0.01)
 
 
+def test_attention_is_counted(tmp_path: Path) -> None:
+    """By how much 8 more nodes raise the operations of attention: 4 n² H in each of 2 updates."""
+    found = {}
+    for nodes in (1000, 1008):
+        path = tmp_path / f"{nodes}.safetensors"
+        write_safetensors(path, {"0.weight": torch.randn(nodes, 16)}, {})
+        found[nodes] = checkpoints.operations(checkpoints.embedder("output_gnn", 0), path)
+    attention = 2 * 4 * 64 * (1008**2 - 1000**2)
+    assert attention < found[1008] - found[1000] < 1.2 * attention
+
+
 def test_the_slope_of_growing_seconds() -> None:
     exact = growing_checkpoints.log_slope({size: 2e-9 * size**1.5 for size in (10**3, 10**4, 10**5)})
     assert exact == pytest.approx((1.5, 0), abs=1e-6)
