@@ -32,7 +32,7 @@ def small_checkout(folder: Path) -> Path:
         path.unlink()
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy2(ROOT / name, folder)
-    for name in ("conftest.py", "test_errors.py", "contracts"):
+    for name in ("conftest.py", "random_pairs.py", "test_errors.py", "contracts"):
         copy = shutil.copytree if (ROOT / "tests" / name).is_dir() else shutil.copy2
         (folder / "tests").mkdir(exist_ok=True)
         copy(ROOT / "tests" / name, folder / "tests" / name)
