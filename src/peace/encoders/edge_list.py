@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from peace.encoders import LayerEncoder
-from peace.encoders.positions import POSITION_DIM, grid_positions
+from peace.encoders.places import PlaceCodes
 from peace.errors import InputError
+from peace.graph.canonical import norms
 from peace.graph.pyg import GraphReading, Spans, to_pyg_batch
 from peace.graph.stack import Stack
 from peace.graph.weight_graph import Axis, Layer, WeightGraph
@@ -63,10 +64,10 @@ class EdgeListEncoder(LayerEncoder):
         super().__init__()
         self.reading, self.output_dim = reading, 2 * hidden_dim + 1
         self.layer_wise = reading == "layers"
-        self.tap_gates = _codes(2 * hidden_dim)
+        self.tap_gates = PlaceCodes(2 * hidden_dim)
         self.start = nn.Linear(_FEATURES, hidden_dim)
         roles = () if self.layer_wise else ("input", "output")
-        self.positions = nn.ModuleDict({role: _codes(hidden_dim) for role in roles})
+        self.positions = nn.ModuleDict({role: PlaceCodes(hidden_dim) for role in roles})
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(num_layers))
         self.steps = nn.ModuleList(step() for _ in range(num_layers))
 
@@ -89,15 +90,15 @@ class EdgeListEncoder(LayerEncoder):
         return self._tokens(Stack(graph, (weight,), (bias,)))[:, 0]
 
     def _tokens(self, stack: Stack) -> Tensor:
-        norms = [_norm(weight) for weight in stack.weights]
-        unit, spans = _in_units(stack, norms), Spans(stack.graph, self.reading)
+        scales = [norms(weight) for weight in stack.weights]
+        unit, spans = _in_units(stack, scales), Spans(stack.graph, self.reading)
         edges, state = self._read(unit, spans)
         for norm, step in zip(self.norms, self.steps, strict=True):
             state = state + torch.relu(step(norm(state), edges))
         nodes = state.view(len(stack), spans.nodes, -1)
         tokens = [
             torch.cat([nodes[:, written].mean(1), nodes[:, read].mean(1), norm.log()[:, None]], dim=1)
-            for written, read, norm in zip(spans.written, spans.read, norms, strict=True)
+            for written, read, norm in zip(spans.written, spans.read, scales, strict=True)
         ]
         return torch.stack(tokens, dim=1)
 
@@ -122,7 +123,7 @@ class EdgeListEncoder(LayerEncoder):
     def _gates(self, stack: Stack) -> Tensor:
         """The learned vector of each edge's tap, both directions. Shape: [2 E, H]."""
         each = [
-            self.tap_gates(grid_positions(layer.taps, weight)).repeat(weight.shape[1] * weight.shape[2], 1)
+            self.tap_gates.of(layer.taps, weight).repeat(weight.shape[1] * weight.shape[2], 1)
             for layer, weight in zip(stack.graph.layers, stack.weights, strict=True)
         ]
         return torch.cat([part.repeat(len(stack), 1) for part in torch.cat(each).chunk(2, dim=1)])
@@ -133,20 +134,20 @@ class EdgeListEncoder(LayerEncoder):
         for place in spans.axes:
             axis = axes[place]
             known = axis.role in self.positions and not axis.permutable
-            cells = self.positions[axis.role](grid_positions(axis.shape, like)) if known else None
+            cells = self.positions[axis.role].of(axis.shape, like) if known else None
             codes.append(like.new_zeros(axis.size, like.shape[1]) if cells is None else cells)
         return torch.cat(codes)
 
 
-def _in_units(stack: Stack, norms: Sequence[Tensor]) -> Stack:
+def _in_units(stack: Stack, scales: Sequence[Tensor]) -> Stack:
     """Weights at root mean square 1 in each layer, biases in units of the root-mean-square row norm."""
     weights = tuple(
         weight * (weight[0].numel() ** 0.5 / norm)[:, None, None, None]
-        for weight, norm in zip(stack.weights, norms, strict=True)
+        for weight, norm in zip(stack.weights, scales, strict=True)
     )
     biases = tuple(
         None if bias is None else bias * (bias.shape[1] ** 0.5 / norm)[:, None]
-        for bias, norm in zip(stack.biases, norms, strict=True)
+        for bias, norm in zip(stack.biases, scales, strict=True)
     )
     return replace(stack, weights=weights, biases=biases)
 
@@ -165,16 +166,3 @@ def _statistics(weight: Tensor, share: Tensor, receiver: Tensor, nodes: int) -> 
     """Of each node's weights in one direction the sum over √k, the mean absolute value and mean square. [N, 3]."""
     each = torch.cat([weight * share, weight.abs() * share.square(), (weight * share).square()], dim=1)
     return scatter(each, receiver, dim_size=nodes)
-
-
-def _norm(weight: Tensor) -> Tensor:
-    """Each model's norm of a layer; 1 where all weights are zero. Shape: [B]."""
-    norm = weight.flatten(1).norm(dim=1)
-    return torch.where(norm > 0, norm, 1)
-
-
-def _codes(size: int) -> nn.Linear:
-    """A linear map of position features, whose rows have norm 1, to codes of unit variance."""
-    linear = nn.Linear(POSITION_DIM, size, bias=False)
-    nn.init.normal_(linear.weight)
-    return linear

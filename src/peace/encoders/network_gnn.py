@@ -11,6 +11,7 @@ from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.places import HEADS, NodeMean, PlaceCodes
 from peace.errors import InputError
+from peace.graph.canonical import norms
 from peace.graph.stack import Stack
 
 _FILTERS = 8
@@ -72,19 +73,19 @@ class NetworkGNN(nn.Module):
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
-        norms = [_norm(weight) for weight in stack.weights]
-        links = [_Link(stack, place, norm, self._filters(stack, place)) for place, norm in enumerate(norms)]
-        swept = torch.cat([torch.cat(sides, dim=1) for sides in self._sweeps(stack, links)], dim=2)
-        states = self.start(swept) + _biases(stack, norms)[:, :, None] * self.bias_direction
-        # Nodes of all axes stand in one tensor, so that what is done to each node is done once.
         sizes = [axis.size for axis in stack.graph.axes]
+        scales = [norms(weight) for weight in stack.weights]
+        links = [_Link(stack, place, norm, self._filters(stack, place)) for place, norm in enumerate(scales)]
+        swept = torch.cat([torch.cat(sides, dim=1) for sides in self._sweeps(stack, links)], dim=2)
+        states = self.start(swept) + _biases(stack, scales)[:, :, None] * self.bias_direction
+        # Nodes of all axes stand in one tensor, so that what is done to each node is done once.
         for step in self.steps:
             states = step(states, sizes, links)
         features = self.readout(torch.cat([states, swept], dim=2)).split(sizes, dim=1)
         read = [self.mean(nodes, axis) for nodes, axis in zip(features, stack.graph.axes, strict=True)]
         tokens = [
             torch.cat([read[layer.out_axis], read[layer.in_axis], norm.log()[:, None]], dim=1)
-            for layer, norm in zip(stack.graph.layers, norms, strict=True)
+            for layer, norm in zip(stack.graph.layers, scales, strict=True)
         ]
         return torch.stack(tokens, dim=1)
 
@@ -180,10 +181,10 @@ def _joined(axes: list[Tensor | None], sizes: list[int], like: Tensor) -> Tensor
     return torch.cat(parts, dim=1)
 
 
-def _biases(stack: Stack, norms: list[Tensor]) -> Tensor:
+def _biases(stack: Stack, scales: list[Tensor]) -> Tensor:
     """The biases added to each node, in units of its axis's incoming weights. Shape: [B, N]."""
-    totals = [norms[0].new_zeros(len(stack), axis.size) for axis in stack.graph.axes]
-    for layer, bias, norm in zip(stack.graph.layers, stack.biases, norms, strict=True):
+    totals = [scales[0].new_zeros(len(stack), axis.size) for axis in stack.graph.axes]
+    for layer, bias, norm in zip(stack.graph.layers, stack.biases, scales, strict=True):
         if bias is not None:
             scale = stack.graph.axes[layer.out_axis].size ** 0.5 / norm
             totals[layer.out_axis] = totals[layer.out_axis] + bias * scale[:, None]
@@ -193,12 +194,6 @@ def _biases(stack: Stack, norms: list[Tensor]) -> Tensor:
 def _met(state: Tensor, message: Tensor, heard: int) -> Tensor:
     """The sum of messages over the root of their number, after one more. Shape: [B, n, H] each."""
     return (state * heard**0.5 + message) / (heard + 1) ** 0.5 if heard else state + message
-
-
-def _norm(weight: Tensor) -> Tensor:
-    """Each model's norm of a layer; 1 where all weights are zero, so that the layer sends nothing. Shape: [B]."""
-    norm = weight.flatten(1).norm(dim=1)
-    return torch.where(norm > 0, norm, 1)
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:

@@ -71,12 +71,13 @@ def frobenius_normalised(stack: Stack) -> Stack:
 
     This removes one scale a layer and does change the function; zero tensors stay zero.
     """
-    return stack.map(lambda tensor: tensor / _norm(tensor))
+    return stack.map(lambda tensor: tensor / norms(tensor).view(-1, *[1] * (tensor.ndim - 1)))
 
 
-def _norm(tensor: Tensor) -> Tensor:
-    norm = tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.ndim - 1))
-    return torch.where(norm > 0, norm, 1)
+def norms(tensor: Tensor) -> Tensor:
+    """Returns each model's norm of a tensor, 1 where all its numbers are zero. Shape: [B, ...] -> [B]."""
+    found = tensor.flatten(1).norm(dim=1)
+    return torch.where(found > 0, found, 1)
 
 
 def _incoming(weight: Tensor, bias: Tensor | None) -> Tensor:
