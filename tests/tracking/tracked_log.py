@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +12,23 @@ from wandb.proto.wandb_internal_pb2 import ArtifactRecord, Record
 
 _BLOCK, _HEADER = 32768, 7
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_PATIENCE = 30  # seconds
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Every record of a log, each piece's checksum compared."""
+    """Every whole record of a log, each piece's checksum compared."""
     content = path.read_bytes()
-    assert content[:4] == b":W&B"
+    assert content[:4] in (b"", b":W&B")
     place, whole = _HEADER, b""
-    while place < len(content):
+    while place + _HEADER <= len(content):
         if (left := _BLOCK - place % _BLOCK) < _HEADER:
             place += left
             continue
         checksum, length, kind = struct.unpack_from("<IHB", content, place)
         piece = content[place + _HEADER : place + _HEADER + length]
-        assert checksum == zlib.crc32(bytes([kind]) + piece) & 0xFFFFFFFF and len(piece) == length
+        if len(piece) < length:
+            return
+        assert checksum == zlib.crc32(bytes([kind]) + piece) & 0xFFFFFFFF
         place += _HEADER + length
         whole = piece if kind in (_FULL, _FIRST) else whole + piece
         if kind in (_FULL, _LAST):
@@ -33,11 +37,22 @@ def records(path: Path) -> Iterator[Record]:
             yield record
 
 
+def _ended(path: Path) -> list[Record]:
+    """The records of a run that ended: wandb's service may still write the last of them when `finish` returns."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        found = list(records(path))
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        assert time.monotonic() < until, f"no end of the run in {path}: {found}"
+        time.sleep(0.05)
+
+
 class Log:
     """What one log says of a run."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.records = path, list(records(path))
+        self.path, self.records = path, _ended(path)
         (self.run, *_) = [record.run for record in self.records if record.WhichOneof("record_type") == "run"]
         self.config = _items(self.run.config.update)
         self.history: list[dict[str, Any]] = []

@@ -105,7 +105,8 @@ class Tracking:
                 "versions": provenance.versions() | {"wandb": wandb.__version__}}  # fmt: skip
         self.where.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
-            **({} if os.environ.get("WANDB_SWEEP_ID") else own), **named, mode=chosen, dir=self.where,
+            # Absolute: wandb's service, which outlives a run, may have begun in another working directory.
+            **({} if os.environ.get("WANDB_SWEEP_ID") else own), **named, mode=chosen, dir=self.where.resolve(),
             # Offline there is nothing to ask; `peace sync` resumes when it uploads.
             resume=None if offline else "allow",
             config={**self.config, **told}, settings=_settings(offline),
