@@ -130,8 +130,8 @@ class EdgeGraph:
         """Returns what each layer's two axes tell, and more beside it. Shape: [models, L, 16 F + ...]."""
         axes = self.models * self.axes
         plain = scatter(features, self.of_axis, dim_size=axes, reduce="mean").repeat(1, HEADS)
-        gates = mean.gates(self._places)[self._place[self._named]].unflatten(1, (HEADS, -1))
-        heads = (gates * features[self._named, None]).flatten(1)
+        heads = mean.heads(self._places)[self._place[self._named], :, None]
+        heads = (heads * features[self._named, None]).flatten(1)
         named = (
             scatter(heads, self.of_axis[self._named], dim_size=axes) / self.sizes.sqrt().repeat(self.models)[:, None]
         )

@@ -42,9 +42,7 @@ def network_gnn(encoder: NetworkGNN, edges: EdgeGraph) -> Tensor:
     swept = torch.cat(list(edges.swept((encoder.input_codes, encoder.output_codes), weights)), dim=1)
     state = encoder.start(swept) + _bias(edges, norm)[:, None] * encoder.bias_direction
     for step in encoder.steps:
-        to_outputs, to_inputs = step.messages(state).chunk(2, dim=1)
-        from_inputs = pass_on(to_outputs, edges.ahead, weights[0])
-        from_outputs = pass_on(to_inputs, edges.back, weights[1])
+        from_inputs, from_outputs = pass_on(state, edges.ahead, weights[0]), pass_on(state, edges.back, weights[1])
         state = state + step.update(torch.cat([state, from_inputs, from_outputs], dim=1))
     feature = encoder.readout(torch.cat([state, swept], dim=1))
     return edges.tokens(encoder.mean, feature, norm.log().view(edges.models, -1, 1))

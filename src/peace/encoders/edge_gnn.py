@@ -63,7 +63,7 @@ class EdgeGNN(nn.Module):
         self.tap_codes = PlaceCodes(edge_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim, edge_dim) for _ in range(num_layers))
         self.readout = nn.Sequential(nn.LayerNorm(hidden_dim), _perceptron(hidden_dim, hidden_dim, hidden_dim))
-        self.mean = NodeMean(hidden_dim)
+        self.mean = NodeMean()
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + E + 1]."""

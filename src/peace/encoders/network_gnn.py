@@ -33,11 +33,12 @@ class NetworkGNN(nn.Module):
        each output: the linear part of the network, as random projections of products along paths. Both start a node's
        state, with its bias. What k layers send to one axis is summed and divided by √k, so that neither residual
        streams nor concatenations grow with depth.
-    2. *Steps.* `num_layers` times, messages go along every layer in both directions and a node updates
-       h ← h + MLP(LayerNorm([h, m_forward, m_backward])).
-    3. *Readout.* Each node's feature is MLP([h, x, y]). The token of a layer holds the mean over its output nodes and
-       over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class 3) are gated by 8
-       learned functions of their position before the mean, so that it keeps who is who.
+    2. *Steps.* `num_layers` times, states go along every layer in both directions and a node updates
+       h ← h + MLP(LayerNorm([h, m_forward, m_backward])). They are sent as they are: a sum over neighbours and a linear
+       map commute, so that the first map of the update does what one before the sum would.
+    3. *Readout.* Each node's feature is GELU(W LayerNorm([h, x, y])). The token of a layer holds the mean over its
+       output nodes and over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class 3)
+       are weighted by 8 learned functions of their position instead, so that the token keeps who is who.
 
     Args:
         hidden_dim: H, a multiple of 8.
@@ -68,8 +69,9 @@ class NetworkGNN(nn.Module):
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
         self.start = nn.Linear(2 * hidden_dim, hidden_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
-        self.readout = _perceptron(3 * hidden_dim, hidden_dim)
-        self.mean = NodeMean(hidden_dim)
+        # Without a second linear map: the first one of the aggregator does what it would, means being linear.
+        self.readout = nn.Sequential(nn.LayerNorm(3 * hidden_dim), nn.Linear(3 * hidden_dim, hidden_dim), nn.GELU())
+        self.mean = NodeMean()
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
@@ -152,17 +154,19 @@ class _Step(nn.Module):
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
-        self.messages = nn.Linear(hidden_dim, 2 * hidden_dim, bias=False)
-        self.update = _perceptron(3 * hidden_dim, hidden_dim)
+        inputs = 3 * hidden_dim
+        self.update = nn.Sequential(
+            nn.LayerNorm(inputs), nn.Linear(inputs, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim)
+        )
 
     def forward(self, states: Tensor, sizes: list[int], links: list[_Link]) -> Tensor:
         """Returns the next states of every axis's nodes. Shape: [B, N, H]."""
-        sent = [axis.chunk(2, dim=2) for axis in self.messages(states).split(sizes, dim=1)]
+        sent = states.split(sizes, dim=1)
         ahead: list[Tensor | None] = [None] * len(sizes)
         back: list[Tensor | None] = [None] * len(sizes)
         for link in links:
-            ahead[link.out_axis] = _sum(ahead[link.out_axis], link.forward(sent[link.in_axis][0]))
-            back[link.in_axis] = _sum(back[link.in_axis], link.backward(sent[link.out_axis][1]))
+            ahead[link.out_axis] = _sum(ahead[link.out_axis], link.forward(sent[link.in_axis]))
+            back[link.in_axis] = _sum(back[link.in_axis], link.backward(sent[link.out_axis]))
         met = [_joined(side, sizes, states) for side in (ahead, back)]
         return states + self.update(torch.cat([states, *met], dim=2))
 
@@ -195,6 +199,3 @@ def _met(state: Tensor, message: Tensor, heard: int) -> Tensor:
     """The sum of messages over the root of their number, after one more. Shape: [B, n, H] each."""
     return (state * heard**0.5 + message) / (heard + 1) ** 0.5 if heard else state + message
 
-
-def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs))

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from peace.encoders.positions import POSITION_DIM, grid_positions
 from peace.graph.weight_graph import Axis
 
 HEADS = 8
-"""Number of learned functions of the position that gate nodes with identities."""
+"""Number of learned functions of the position that weight nodes with identities."""
 
 
 class PlaceCodes(nn.Linear):
@@ -34,20 +33,16 @@ class PlaceCodes(nn.Linear):
 class NodeMean(nn.Module):
     """What an axis tells its layers' tokens.
 
-    The mean over hidden nodes, once a head; over nodes with identities (pixel 17, class 3), which 8 learned functions
-    of the position gate, a sum over the root of their number, as gates have random signs at the start.
-
-    Args:
-        dim: Length F of a node's features.
+    The mean over hidden nodes, once a head; over nodes with identities (pixel 17, class 3) 8 sums over the root of
+    their number, each weighted by a learned function of the position, as such weights have random signs at the start.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.dim, self.gates = dim, PlaceCodes(HEADS * dim)
+        self.heads = PlaceCodes(HEADS)
 
     def forward(self, nodes: Tensor, axis: Axis) -> Tensor:
         """Returns what is read of an axis. Shape: [B, n, F] -> [B, 8 F]."""
         if axis.role == "hidden":
             return nodes.mean(1).repeat(1, HEADS)
-        gates = self.gates.of(axis.shape, nodes).view(axis.size, HEADS, self.dim)
-        return torch.einsum("bnf,nkf->bkf", nodes, gates).flatten(1) / axis.size**0.5
+        return (self.heads.of(axis.shape, nodes).T @ nodes).flatten(1) / axis.size**0.5

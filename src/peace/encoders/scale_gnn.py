@@ -59,7 +59,7 @@ class ScaleGNN(nn.Module):
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
         self.invariants = _Invariants(hidden_dim)
         self.readout = _perceptron(hidden_dim, hidden_dim)
-        self.mean = NodeMean(hidden_dim)
+        self.mean = NodeMean()
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H]."""
