@@ -1,6 +1,7 @@
 """Encoders: a stack of weight graphs in, one token per layer out."""
 
 from abc import abstractmethod
+from collections.abc import Hashable, Sequence
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -11,6 +12,9 @@ from peace.graph.weight_graph import Layer
 from peace.registry import Registry
 
 Symmetry = Literal["permutation", "positive", "sign"]
+
+_SMALL = 2**18
+"""How many numbers a layer may have to be encoded together with others: copies of large ones cost more than calls."""
 
 
 class Encoder(Protocol):
@@ -55,8 +59,26 @@ class LayerEncoder(nn.Module):
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns tokens in the order of the layers. Shape: [B, L, output_dim]."""
-        layers = zip(stack.graph.layers, stack.weights, stack.biases, strict=True)
-        return torch.stack([self.token(layer, weight, bias) for layer, weight, bias in layers], dim=1)
+        tokens: dict[int, Tensor] = {}
+        for places in _alike(stack):
+            weight = _together([stack.weights[place] for place in places])
+            biases = [bias for place in places if (bias := stack.biases[place]) is not None]
+            of_all = self.token(stack.graph.layers[places[0]], weight, _together(biases) if biases else None)
+            tokens |= zip(places, of_all.chunk(len(places)), strict=True)
+        return torch.stack([tokens[place] for place in range(len(tokens))], dim=1)
+
+
+def _alike(stack: Stack) -> list[list[int]]:
+    """Places of layers that go through a layer-wise encoder as models of one batch: small ones of one signature."""
+    found: dict[Hashable, list[int]] = {}
+    for place, (layer, weight, bias) in enumerate(zip(stack.graph.layers, stack.weights, stack.biases, strict=True)):
+        alone = place if weight.numel() > _SMALL else None
+        found.setdefault((alone, layer.kind, layer.taps, layer.groups, weight.shape, bias is None), []).append(place)
+    return list(found.values())
+
+
+def _together(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(tensors)) if len(tensors) > 1 else tensors[0]
 
 
 ENCODERS: Registry[nn.Module] = Registry("encoder", __name__)

@@ -11,6 +11,8 @@ from peace.encoders.kinds import Kinds, OfKind
 from peace.encoders.places import PlaceCodes
 from peace.graph.weight_graph import Layer
 
+_CACHED = 2**18
+
 
 @ENCODERS.register("layer_gnn")
 class LayerGNN(LayerEncoder):
@@ -83,17 +85,23 @@ class _LayerGraph(nn.Module):
             sent = self.message(states) * roots
             into_inputs = to_inputs(weight, sent[:, n_in:], gates, groups)
             into_outputs = to_outputs(weight, sent[:, :n_in], gates, groups)
-            met = torch.cat([into_inputs, into_outputs], dim=1) * roots
-            states = self.update(states).add_(met).relu_()
+            met = torch.cat([into_inputs, into_outputs], dim=1)
+            states = torch.addcmul(self.update(states), met, roots).relu_()
         return states.mean(1)
 
 
 def _inverse_roots(weight: Tensor, groups: int) -> Tensor:
     """1 / √deg of each input node, then of each output node, degrees being sums of absolute weights. [B, n, 1]."""
-    absolute = weight.flatten(2).abs()
+    rows = weight.flatten(2).unflatten(1, (groups, -1))
+    of_edges, of_outputs = 0, []
+    # Absolute values of as many rows at a time as stay in a processor's cache.
+    for some in rows.split(max(_CACHED // (rows[:, :, 0].numel()), 1), dim=2):
+        absolute = some.abs()
+        of_edges = of_edges + absolute.sum(2)
+        of_outputs.append(absolute.sum(3))
     # Taps are summed last: sums over two dimensions at a time are several times slower.
-    of_inputs = absolute.unflatten(1, (groups, -1)).sum(2).unflatten(2, weight.shape[2:]).sum(3).flatten(1)
-    degrees = torch.cat([of_inputs, absolute.sum(2)], dim=1)
+    of_inputs = of_edges.unflatten(2, weight.shape[2:]).sum(3).flatten(1)
+    degrees = torch.cat([of_inputs, torch.cat(of_outputs, dim=2).flatten(1)], dim=1)
     return torch.where(degrees > 0, degrees, 1).rsqrt()[:, :, None]
 
 

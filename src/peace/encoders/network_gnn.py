@@ -57,7 +57,7 @@ class NetworkGNN(nn.Module):
 
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
 
-    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 2) -> None:
+    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 1) -> None:
         super().__init__()
         if hidden_dim % _FILTERS:
             raise InputError("channels do not divide into filters", got=f"hidden_dim {hidden_dim}",

@@ -1,6 +1,6 @@
 """The embedding of one checkpoint, a layer at a time where the encoder allows it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +12,7 @@ from peace.graph.assembly import from_group
 from peace.graph.derive import derive
 from peace.graph.families.route import rebuild
 from peace.graph.layer_reading import read_layers
+from peace.graph.layer_roles import TensorRole
 from peace.models.embedder import Embedder
 from peace.zoo.checkpoint import Checkpoint
 from peace.zoo.collection import TEXTS
@@ -45,7 +46,7 @@ def embed_checkpoint(
     """Returns the embedding of a checkpoint.
 
     To a layer-wise encoder each tensor is a layer of its own, whatever the wiring: one after the other is mapped, read,
-    encoded and let go, so that no two of them are in memory. Any other encoder needs the wiring: the module is rebuilt,
+    encoded and let go, small ones together, so that no more than the largest of them is in memory. Any other encoder needs the wiring: the module is rebuilt,
     its symmetries derived, and the whole of it read in their canonical form.
 
     Args:
@@ -71,12 +72,26 @@ def _by_layer(embedder: Embedder, weights: StoredWeights, told: Callable[[int], 
     """Tokens of a checkpoint read layer by layer. Shape: [1, L, T]."""
     reading = read_layers(weights.shapes)
     tokens = []
-    for role in reading.layers:
-        names = [name for name in (role.name, role.bias) if name]
-        layer = replace(reading, roles=(role,)).stack({name: weights[name][None] for name in names})
-        tokens.append(embedder.encoder(embedder.reading(layer)))
+    for roles in _portions(reading.layers):
+        names = [name for role in roles for name in (role.name, role.bias) if name]
+        layers = replace(reading, roles=roles).stack({name: weights[name][None] for name in names})
+        tokens.append(embedder.encoder(embedder.reading(layers)))
         told(sum(map(weights.bytes, names)))
     return torch.cat(tokens, dim=1)
+
+
+def _portions(roles: Iterable[TensorRole]) -> Iterator[tuple[TensorRole, ...]]:
+    """Yields layers in their order, as many at a time as are no larger than the largest: small ones cost calls."""
+    sizes = {role: role.n_out * role.n_in * role.n_tap for role in roles}
+    most, portion, total = max(sizes.values(), default=0), [], 0
+    for role, size in sizes.items():
+        if portion and total + size > most:
+            yield tuple(portion)
+            portion, total = [], 0
+        portion.append(role)
+        total += size
+    if portion:
+        yield tuple(portion)
 
 
 def _whole(embedder: Embedder, checkpoint: Checkpoint, weights: StoredWeights, told: Callable[[int], object]) -> Tensor:
