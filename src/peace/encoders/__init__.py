@@ -1,7 +1,7 @@
 """Encoders: a stack of weight graphs in, one token per layer out."""
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -13,8 +13,8 @@ from peace.registry import Registry
 
 Symmetry = Literal["permutation", "positive", "sign"]
 
-_SMALL = 2**18
-"""How many numbers a layer may have to be encoded together with others: copies of large ones cost more than calls."""
+_TOGETHER = 2**14
+"""How many numbers layers of one signature may have to be encoded together: they save calls, and stay in the cache."""
 
 
 class Encoder(Protocol):
@@ -68,13 +68,15 @@ class LayerEncoder(nn.Module):
         return torch.stack([tokens[place] for place in range(len(tokens))], dim=1)
 
 
-def _alike(stack: Stack) -> list[list[int]]:
-    """Places of layers that go through a layer-wise encoder as models of one batch: small ones of one signature."""
+def _alike(stack: Stack) -> Iterator[list[int]]:
+    """Yields places of layers that go through a layer-wise encoder as models of one batch."""
     found: dict[Hashable, list[int]] = {}
     for place, (layer, weight, bias) in enumerate(zip(stack.graph.layers, stack.weights, stack.biases, strict=True)):
-        alone = place if weight.numel() > _SMALL else None
-        found.setdefault((alone, layer.kind, layer.taps, layer.groups, weight.shape, bias is None), []).append(place)
-    return list(found.values())
+        signature = layer.kind, layer.taps, layer.groups, weight.shape, bias is None
+        found.setdefault(signature, []).append(place)
+    for places in found.values():
+        many = max(1, _TOGETHER // stack.weights[places[0]].numel())
+        yield from (places[first : first + many] for first in range(0, len(places), many))
 
 
 def _together(tensors: Sequence[Tensor]) -> Tensor:

@@ -1,5 +1,7 @@
 """The layer-wise graph encoder of paper a, section 3.2: every layer its own bipartite graph, one network for all."""
 
+from collections.abc import Callable
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -71,27 +73,43 @@ class _LayerGraph(nn.Module):
 
     def forward(self, layer: Layer, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Returns tokens. Shape: [B, H]."""
-        groups, n_in = layer.groups, layer.groups * weight.shape[2]
-        gates = self.tap_gate.of(layer.taps, weight) if weight.shape[3] > 1 else None
-        roots = _inverse_roots(weight, groups)
-        states = weight.new_zeros(len(weight), n_in + weight.shape[1], self.hidden_dim)
+        groups, taps = layer.groups, weight.shape[3]
+        gates = self.tap_gate.of(layer.taps, weight) if taps > 1 else None
+        of_inputs, of_outputs = _inverse_roots(weight, groups)
+        # Nodes that are all alike are one node until messages tell them apart.
+        inputs = outputs = weight.new_zeros(len(weight), 1, self.hidden_dim)
         if bias is not None:
-            states[:, n_in:] = bias[:, :, None] * self.bias_direction
+            outputs = bias[:, :, None] * self.bias_direction
         if self.expansion is not None:
-            own = states.new_zeros(*weight.shape[:2], 1) if bias is None else bias[:, :, None]
-            states[:, n_in:] += self.expansion(own, weight, groups)
+            own = weight.new_zeros(*weight.shape[:2], 1) if bias is None else bias[:, :, None]
+            outputs = outputs + self.expansion(own, weight, groups)
         for _ in range(self.num_layers):
             # A_ij / √(deg(i) deg(j)) is never made: degrees multiply states, of which there are fewer.
-            sent = self.message(states) * roots
-            into_inputs = to_inputs(weight, sent[:, n_in:], gates, groups)
-            into_outputs = to_outputs(weight, sent[:, :n_in], gates, groups)
-            met = torch.cat([into_inputs, into_outputs], dim=1)
-            states = torch.addcmul(self.update(states), met, roots).relu_()
-        return states.mean(1)
+            into_inputs = _sent(to_inputs, weight, self.message(outputs), of_outputs, gates, groups)
+            into_outputs = _sent(to_outputs, weight, self.message(inputs), of_inputs, gates, groups)
+            inputs = torch.addcmul(self.update(inputs), into_inputs, of_inputs).relu_()
+            outputs = torch.addcmul(self.update(outputs), into_outputs, of_outputs).relu_()
+        return (inputs.sum(1) + outputs.sum(1)) / (inputs.shape[1] + outputs.shape[1])
 
 
-def _inverse_roots(weight: Tensor, groups: int) -> Tensor:
-    """1 / √deg of each input node, then of each output node, degrees being sums of absolute weights. [B, n, 1]."""
+def _sent(
+    send: Callable[..., Tensor], weight: Tensor, messages: Tensor, roots: Tensor, gates: Tensor | None, groups: int
+) -> Tensor:
+    """What the other side hears of messages over √deg; one message of nodes that are all alike goes out as rank one.
+
+    Shape: [B, n or 1, H] -> [B, n of the other side, H].
+    """
+    taps = weight.shape[3]
+    if messages.shape[1] == roots.shape[1] or taps >= messages.shape[2]:
+        return send(weight, messages * roots, gates, groups)
+    if gates is None:
+        return send(weight, roots, None, groups) * messages
+    of_taps = send(weight, roots.expand(-1, -1, taps), torch.eye(taps).to(weight), groups)
+    return of_taps @ (gates * messages)
+
+
+def _inverse_roots(weight: Tensor, groups: int) -> list[Tensor]:
+    """1 / √deg of each input node and of each output node, degrees being sums of absolute weights. [B, n, 1] each."""
     rows = weight.flatten(2).unflatten(1, (groups, -1))
     of_edges, of_outputs = 0, []
     # Absolute values of as many rows at a time as stay in a processor's cache.
@@ -101,8 +119,8 @@ def _inverse_roots(weight: Tensor, groups: int) -> Tensor:
         of_outputs.append(absolute.sum(3))
     # Taps are summed last: sums over two dimensions at a time are several times slower.
     of_inputs = of_edges.unflatten(2, weight.shape[2:]).sum(3).flatten(1)
-    degrees = torch.cat([of_inputs, torch.cat(of_outputs, dim=2).flatten(1)], dim=1)
-    return torch.where(degrees > 0, degrees, 1).rsqrt()[:, :, None]
+    degrees = (of_inputs, torch.cat(of_outputs, dim=2).flatten(1))
+    return [torch.where(degree > 0, degree, 1).rsqrt()[:, :, None] for degree in degrees]
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:

@@ -198,4 +198,3 @@ def _biases(stack: Stack, scales: list[Tensor]) -> Tensor:
 def _met(state: Tensor, message: Tensor, heard: int) -> Tensor:
     """The sum of messages over the root of their number, after one more. Shape: [B, n, H] each."""
     return (state * heard**0.5 + message) / (heard + 1) ** 0.5 if heard else state + message
-

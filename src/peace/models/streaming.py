@@ -1,6 +1,7 @@
 """The embedding of one checkpoint, a layer at a time where the encoder allows it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -45,9 +46,9 @@ def embed_checkpoint(
 ) -> Embedded:
     """Returns the embedding of a checkpoint.
 
-    To a layer-wise encoder each tensor is a layer of its own, whatever the wiring: one after the other is mapped, read,
-    encoded and let go, small ones together, so that no more than the largest of them is in memory. Any other encoder needs the wiring: the module is rebuilt,
-    its symmetries derived, and the whole of it read in their canonical form.
+    To a layer-wise encoder each tensor is a layer of its own, whatever the wiring: it is mapped, read, encoded and let
+    go, two at a time and small ones together, so that no more than the two largest are in memory. Any other encoder
+    needs the wiring: the module is rebuilt, its symmetries derived, and the whole of it read in their canonical form.
 
     Args:
         embedder: In evaluation mode, of type `dtype`.
@@ -71,13 +72,28 @@ def embed_checkpoint(
 def _by_layer(embedder: Embedder, weights: StoredWeights, told: Callable[[int], object]) -> Tensor:
     """Tokens of a checkpoint read layer by layer. Shape: [1, L, T]."""
     reading = read_layers(weights.shapes)
-    tokens = []
-    for roles in _portions(reading.layers):
-        names = [name for role in roles for name in (role.name, role.bias) if name]
-        layers = replace(reading, roles=roles).stack({name: weights[name][None] for name in names})
-        tokens.append(embedder.encoder(embedder.reading(layers)))
-        told(sum(map(weights.bytes, names)))
+
+    @torch.no_grad()
+    def encoded(roles: tuple[TensorRole, ...]) -> Tensor:
+        layers = replace(reading, roles=roles).stack({name: weights[name][None] for name in _names(roles)})
+        return embedder.encoder(embedder.reading(layers))
+
+    portions, threads, tokens = list(_portions(reading.layers)), torch.get_num_threads(), []
+    workers, share = min(2, threads), max(1, threads // 2)
+    # Products with few columns do not gain from a second thread what a second layer gains.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        try:
+            for roles, made in zip(portions, pool.map(encoded, portions), strict=True):
+                tokens.append(made)
+                told(sum(map(weights.bytes, _names(roles))))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return torch.cat(tokens, dim=1)
+
+
+def _names(roles: Iterable[TensorRole]) -> list[str]:
+    return [name for role in roles for name in (role.name, role.bias) if name]
 
 
 def _portions(roles: Iterable[TensorRole]) -> Iterator[tuple[TensorRole, ...]]:
