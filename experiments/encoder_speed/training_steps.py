@@ -96,7 +96,7 @@ def training_step(made: Embedder, tokens: Callable[[], Tensor]) -> Step:
     """Returns one step: tokens, embeddings, projections, NT-Xent of the two halves of the batch, backward, AdamW."""
     # Models that have nothing in common.
     facts = Facts(torch.arange(MODELS // 2), torch.full((MODELS // 2,), -1), torch.zeros(MODELS // 2))
-    loss, optimizer = NTXent(), torch.optim.AdamW(made.parameters(), lr=1e-4)
+    loss, optimizer = NTXent(), torch.optim.AdamW(made.parameters(), lr=1e-4, fused=True)
     made.train()
 
     def step() -> None:
