@@ -4,6 +4,7 @@ Words: `seed=0 paths.results=results paths.zoos=zoos`, words that say zoo and en
 embedder of a run with that encoder; without it, one is made untrained, which takes the same time.
 """
 
+import json
 import statistics
 import sys
 import tempfile
@@ -55,7 +56,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             run, table = zoo_measured(words, size, Path(folder), config["seed"], *trained)
             runs[size].append(run)
-    made = _Written(root, config["seed"], origin, started)
+    made = _Written(root, config["seed"], origin, started, _embedder(trained))
     paths = [made.write({"models": str(size)}, _of_runs(found), {"models": size, "repeats": repeats})
              for size, found in runs.items()]  # fmt: skip
     paths.append(made.write({"models": "line"}, _line(runs, million, config["seed"]), {"repeats": repeats}))
@@ -65,14 +66,19 @@ def main(
 class _Written:
     """Writes the experiment's records."""
 
-    def __init__(self, root: Path, seed: int, origin: Mapping[str, object], started: float) -> None:
+    def __init__(self, root: Path, seed: int, origin: Mapping[str, object], started: float, embedder: str) -> None:
         self.root, self.seed, self.origin, self.started = root, seed, dict(origin), started
+        self.notes = {"threads": THREADS, "embedder": embedder}
 
     def write(self, row: dict[str, str], metrics: dict[str, Metric], counts: dict[str, int]) -> Path:
         """Writes a record and returns its path."""
         seconds = time.perf_counter() - self.started
-        return write_record(self.root, EXPERIMENT, row, self.seed, metrics, counts, self.origin, seconds,
-                            {"threads": THREADS})  # fmt: skip
+        return write_record(self.root, EXPERIMENT, row, self.seed, metrics, counts, self.origin, seconds, self.notes)
+
+
+def _embedder(trained: Sequence[Path]) -> str:
+    """The hash of the trained embedder."""
+    return "untrained" if not trained else json.loads((trained[0] / "embedder.json").read_text())["hash"]
 
 
 def _of_runs(runs: Sequence[Run]) -> dict[str, Metric]:
