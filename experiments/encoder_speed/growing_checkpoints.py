@@ -23,6 +23,8 @@ EXPERIMENT = "encoder_speed"
 WIDTHS = {1_000_000: 128, 3_000_000: 192, 10_000_000: 256, 30_000_000: 512, 100_000_000: 768, 300_000_000: 1024,
           1_000_000_000: 2048}  # fmt: skip
 """Parameters of transformer blocks, about, and their width; a block has 12 width² of them."""
+LARGE = 30_000_000
+"""Parameters from which on what a file costs whatever its size no longer counts."""
 THREADS = 2
 
 
@@ -48,9 +50,12 @@ def records(root: Path, seed: int, encoders: Sequence[str], sizes: Sequence[int]
                 seconds[name][size] = median_seconds(partial(embed_checkpoint, one, checkpoint))
     torch.set_num_threads(threads)
     for name, found in seconds.items():
-        slope, margin = log_slope({parameters[size]: value for size, value in found.items()})
         metrics = {f"seconds_{_short(size)}": Metric(value) for size, value in found.items()}
-        metrics["slope"] = Metric(slope, low=slope - margin, high=slope + margin)
+        large = {size: value for size, value in found.items() if size >= LARGE}
+        for key, some in {"slope": found, f"slope_from_{_short(LARGE)}": large}.items():
+            if len(some) > 2:
+                slope, margin = log_slope({parameters[size]: value for size, value in some.items()})
+                metrics[key] = Metric(slope, low=slope - margin, high=slope + margin)
         yield write_record(
             root, EXPERIMENT, {"part": "growing", "encoder": name}, seed, metrics,
             {"repeats": REPEATS} | {f"parameters, {_short(size)}": parameters[size] for size in found},
