@@ -79,10 +79,10 @@ def streamed(encoders: Sequence[str]) -> list[str]:
 
 
 def embedder(encoder: str, seed: int) -> Embedder:
-    """Returns an untrained embedder with the default arguments of an encoder, for Frobenius-normalised weights."""
+    """Returns an untrained embedder with the default arguments of an encoder and the default reading."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return build_embedder(compose("pretrain", [f"encoder={encoder}", "graph=frobenius"])).eval()
+        return build_embedder(compose("pretrain", [f"encoder={encoder}"])).eval()
 
 
 def median_seconds(work: Callable[[], object]) -> float:

@@ -70,7 +70,7 @@ def batches(zoo: str) -> dict[str, Views]:
             pairs = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
             name = f"{pairs.get('linear', 0)} and {pairs.get('conv', 0)}"
             stacks = [stack.to(torch.float64) for stack in views.pairs]
-            found.setdefault(name, Views(stacks, views.targets.double(), views.facts))
+            found.setdefault(name, Views(stacks, views.targets.double(), views.facts, views.partners))
     return {name: found[name] for name in ("3 and 2", "2 and 1", "3 and 0")}
 
 

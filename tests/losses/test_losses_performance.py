@@ -13,8 +13,10 @@ from random_pairs import random_pairs
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_targets_fall_with_the_distance_of_performances(share: float, earlier: int) -> None:
     given = random_pairs(4, 3, earlier=earlier)
+    given = replace(given, partners=replace(given.facts, values=given.facts.values.flip(0) / 3))
     views = torch.nn.functional.normalize(torch.cat([given.first, given.second]), dim=1).detach()
-    values, groups = given.facts.values.repeat(2).tolist(), given.facts.groups.repeat(2).tolist()
+    values = [*given.facts.values.tolist(), *given.of_second.values.tolist()]
+    groups = given.facts.groups.repeat(2).tolist()
     known = [(views[k], values[k], None) for k in range(8)]
     if given.memory:
         earlier_facts = given.memory.facts

@@ -1,12 +1,11 @@
 """One checkpoint a layer at a time, and many of them."""
 
+import gc
 import json
-import mmap
 import os
 import signal
 import time
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from peace.interruption import Interrupted
 from peace.models import collecting, streaming
 from peace.models.collecting import embed_collection
 from peace.models.embedder import Embedder, HeadConfig, RegressionConfig
+from peace.models.loading import single
 from peace.models.streaming import embed_checkpoint
 from peace.zoo.architectures import build
 from peace.zoo.checkpoint import open_checkpoint
@@ -71,46 +71,101 @@ def test_a_layer_at_a_time_gives_what_the_whole_gives(
     assert len(read) > 1 and sum(read) == 4 * found.n_params
 
 
-def test_no_more_than_two_of_the_largest_layers_are_held_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def resident(what: str) -> int:
+    """Returns bytes of this process's memory: `VmRSS` now, `VmHWM` at most."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)]
+    return 1024 * int(line.split()[1])
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("reading", "at_once", "holds"),
+    [(Reading(), 2, True), (Reading(normalise="frobenius"), 2, True), (Reading(), 6, False)],
+    ids=["plain", "normalised", "control"],
+)
+def test_no_more_than_the_two_largest_layers_are_held_at_once(
+    reading: Reading, at_once: int, holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mapped: list[tuple[weakref.ref[object], int]] = []
-    most: list[int] = []
-    real = mmap.mmap
-
-    class Pages(real):  # type: ignore[misc,valid-type]
-        def __init__(self, _: object, length: int, **__: object) -> None:
-            mapped.append((weakref.ref(self), length))
-            most.append(sum(length for reference, length in mapped if reference() is not None))
-
-    layers = [nn.Linear(128, 128), nn.LayerNorm(128), nn.Linear(128, 128), nn.Linear(128, 64), nn.Linear(64, 128)]
+    torch.set_num_threads(at_once)
     path = tmp_path / "m.safetensors"
+    # Large enough for memory to go back to the system as soon as it is let go.
+    save_file({f"{place}.weight": torch.full((1200, 8192), 0.01) for place in range(6)}, path)
+    made, largest = embedder(LayerGNN(8, 1), reading), 4 * 1200 * 8192
+    monkeypatch.setattr(streaming, "_AT_ONCE", at_once)
+    embed_checkpoint(made, open_checkpoint(path))  # the libraries' own buffers are there from now on
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the largest so far
+    before = resident("VmRSS")
+    embed_checkpoint(made, open_checkpoint(path))
+    assert (resident("VmHWM") - before <= 2.5 * largest) == holds
+
+
+def test_small_layers_go_together(tmp_path: Path) -> None:
+    layers = [nn.Linear(128, 128), nn.LayerNorm(128), nn.Linear(128, 128), nn.Linear(128, 64), nn.Linear(64, 128)]
+    path, read = tmp_path / "m.safetensors", []
     save_file(nn.Sequential(*layers, *(nn.LayerNorm(128) for _ in range(9))).state_dict(), path)
-    monkeypatch.setattr(mmap, "mmap", Pages)
-    read: list[int] = []
-    embed_checkpoint(embedder(LayerGNN(8, 2)), open_checkpoint(path), told=read.append)
-    largest = 4 * 128 * 129
-    # Each mapping begins at a page. The layers before are let go when the next ones are there.
-    assert len(most) == 28 and max(most) <= 2 * largest + len(most) * mmap.PAGESIZE
-    assert len(read) == 5, "of 14 layers the small ones go together, as many as the largest one holds"
+    found = embed_checkpoint(embedder(LayerGNN(8, 2)), open_checkpoint(path), told=read.append)
+    assert (found.layers, len(read)) == (14, 5), "as many as the second largest one holds"
 
 
-@pytest.mark.parametrize("encoder", [lambda: NetworkGNN(8, 1), lambda: GraphSAGE(8, 1, reading="network")])
+@pytest.mark.parametrize("error", [Interrupted("stop"), KeyboardInterrupt(), RuntimeError("no")])
+def test_what_goes_wrong_between_layers_ends_it_at_once(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_file({f"{place}.weight": torch.randn(64, 64) for place in range(200)}, path)
+    made, seen = embedder(LayerGNN(8, 1)), []
+    torch.set_num_threads(2)
+
+    def stop(_: int) -> None:
+        raise error
+
+    made.encoder.register_forward_hook(lambda *_: seen.append(1))
+    with pytest.raises(type(error)):
+        embed_checkpoint(made, open_checkpoint(path), told=stop)
+    assert len(seen) < 100 and torch.get_num_threads() == 2
+
+
+WHOLE = [lambda: NetworkGNN(8, 1), lambda: GraphSAGE(8, 1, reading="network")]
+
+
+@pytest.mark.parametrize("encoder", WHOLE)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_model_of_a_zoo_is_read_as_in_its_zoo(
+    encoder: Callable[[], nn.Module], activation: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = json.dumps({**CNN, "activation": activation})
+    module, made, path = build(json.loads(config)), embedder(encoder()), tmp_path / "known.safetensors"
+    save_file(module.state_dict(), path, metadata={"architecture_config": config})
+    found = embed_checkpoint(made, open_checkpoint(path))
+    with torch.no_grad():
+        expected = made.embed([single(config, module.state_dict())])[0]
+    torch.testing.assert_close(found.vector, expected)
+    assert found.n_params == sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("encoder", WHOLE)
 def test_an_encoder_of_whole_networks_reads_a_known_architecture(
-    encoder: Callable[[], nn.Module], tmp_path: Path
+    encoder: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     module, made = build(CNN), embedder(encoder())
-    known = tmp_path / "known.safetensors"
+    known, bare = tmp_path / "known.safetensors", tmp_path / "bare.safetensors"
     save_file(module.state_dict(), known, metadata={"architecture_config": json.dumps(CNN)})
-    found = embed_checkpoint(made, open_checkpoint(known))
+    save_file(module.state_dict(), bare)
+    rebuilt = streaming.rebuild(open_checkpoint(known))
+    monkeypatch.setattr(streaming, "rebuild", lambda _: rebuilt)  # as if a library knew the architecture
+    found = embed_checkpoint(made, open_checkpoint(bare))
     group = derive(module, torch.zeros(1, 1, 6, 6))
     with torch.no_grad():
         stack = Reading().of_models(group, from_group(group), [module.state_dict()])
         expected = made.aggregator(made.encoder(stack))[0]
-    assert torch.allclose(found.vector, expected, atol=1e-6) and found.n_params == sum(
-        parameter.numel() for parameter in module.parameters()
-    )
+    torch.testing.assert_close(found.vector, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.slow  # it asks every family, and importing them takes seconds

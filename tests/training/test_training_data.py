@@ -89,7 +89,7 @@ def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> N
 
 def test_split_undoes_the_order_of_stacks() -> None:
     a, b = (Stack(None, (torch.zeros(n, 1, 1, 1),), (None,)) for n in (4, 2))  # type: ignore[arg-type]
-    views = Views([a, b], torch.zeros(0), None)  # type: ignore[arg-type]
+    views = Views([a, b], torch.zeros(0), None, None)  # type: ignore[arg-type]
     first, second = views.split(torch.tensor([0, 1, 10, 11, 2, 12]))
     assert first.tolist() == [0, 1, 2] and second.tolist() == [10, 11, 12]
 
@@ -199,7 +199,8 @@ def test_batches_move_with_all_they_hold(make_data: Make) -> None:
     moved = data.transfer_batch_to_device(probe, meta, 0)
     assert isinstance(views, Views) and isinstance(moved, Probe)
     tensors = [part for stack in (*views.pairs, *moved.stacks) for part in parts(stack)]
-    moving = (*tensors, views.targets, *vars(views.facts).values(), moved.tasks, moved.runs)
+    known = (*vars(views.facts).values(), *vars(views.partners).values())
+    moving = (*tensors, views.targets, *known, moved.tasks, moved.runs)
     assert all(tensor.device == meta for tensor in moving)
     assert [field.name for field in dataclasses.fields(Probe)] == ["stacks", "tasks", "runs"]
 
@@ -208,13 +209,15 @@ def test_facts_are_those_of_the_models_shown(make_data: Make, zoo: Zoo) -> None:
     data = make_data(augmentations=[NearDuplicate()], label="task", value="test_accuracy")
     for step in range(3):
         views = data.views(step)
-        first, _ = views.split(torch.tensor(recognised(zoo, views.pairs)))
-        rows, train = zoo.rows.loc[first.tolist()], data.rows
-        for numbers, column in ((views.facts.groups, "recipe"), (views.facts.labels, "task")):
-            known = sorted(train[column].unique())
-            assert [known[number] for number in numbers] == rows[column].tolist()
-        scores = (rows["test_accuracy"] - train["test_accuracy"].mean()) / train["test_accuracy"].std(ddof=0)
-        torch.testing.assert_close(views.facts.values, torch.tensor(scores.tolist()), atol=1e-6, rtol=0)
+        sides = views.split(torch.tensor(recognised(zoo, views.pairs)))
+        for models, facts in zip(sides, (views.facts, views.partners), strict=True):
+            rows, train = zoo.rows.loc[models.tolist()], data.rows
+            for numbers, column in ((facts.groups, "recipe"), (facts.labels, "task")):
+                known = sorted(train[column].unique())
+                assert [known[number] for number in numbers] == rows[column].tolist()
+            scores = (rows["test_accuracy"] - train["test_accuracy"].mean()) / train["test_accuracy"].std(ddof=0)
+            torch.testing.assert_close(facts.values, torch.tensor(scores.tolist()), atol=1e-6, rtol=0)
+        assert not torch.equal(views.facts.values, views.partners.values)
         share = views.share(1, 2)
         assert all(map(torch.equal, vars(share.facts).values(), vars(views.facts).values()))
     plain = make_data().views(0).facts

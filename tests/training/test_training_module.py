@@ -163,6 +163,7 @@ def test_the_bank_is_filled_in_training_only_and_after_the_gradients(
     module.on_after_backward()
     projections = first.split(module.embedder.project(module.embedder.embed(first.pairs)))[1].detach()
     assert bank.taken == 6 and torch.equal(bank.memory().facts.groups, first.facts.groups)
+    assert torch.equal(bank.memory().facts.values, first.partners.values)
     torch.testing.assert_close(bank.memory().vectors, F.normalize(projections, dim=1))
     views = second.split(module.embedder.project(module.embedder.embed(second.pairs)))
     expected = module.loss(Pairs(*views, second.facts, bank.memory())).item()

@@ -24,7 +24,7 @@ class EdgeGNN(nn.Module):
        [Σ_jt e ⊙ V h_j / √(number of weights), mean of e] from what it reads, and likewise from what reads it, k layers
        being summed and divided by √k; then h ← h + MLP(LayerNorm[h, heard]).
     3. *Readout.* The token of a layer holds the means of a perceptron of h over its output nodes and its input nodes,
-       those with identities gated by position, the mean of e, and log r.
+       8 weighted sums over those with identities, the mean of e, and log r.
 
     Memory and time grow with weights times `edge_dim`, where `network_gnn` needs a multiple of the nodes.
 

@@ -26,8 +26,8 @@ class LayerGNN(LayerEncoder):
     zero for input nodes ("zero vectors or incorporate bias terms"). The paper's layers have one weight an edge: where a
     layer has taps, each is an edge of its own, whose message is multiplied by a learned function γ of the tap's place,
     because their plain sum would see only the sum of a kernel. The graph is expected Frobenius-normalised (3.1). Of an
-    edge that is alone at both its nodes (a parameter of one number, a depthwise kernel of one tap) the degrees leave
-    the sign alone.
+    edge that is alone at both its nodes (a parameter of one number, a depthwise kernel of one tap) only the
+    sign is left after the degrees.
 
     Args:
         hidden_dim: H.

@@ -34,8 +34,8 @@ class NetworkGNN(nn.Module):
        state, with its bias. What k layers send to one axis is summed and divided by √k, so that neither residual
        streams nor concatenations grow with depth.
     2. *Steps.* `num_layers` times, states go along every layer in both directions and a node updates
-       h ← h + MLP(LayerNorm([h, m_forward, m_backward])). They are sent as they are: a sum over neighbours and a linear
-       map commute, so that the first map of the update does what one before the sum would.
+       h ← h + MLP(LayerNorm([h, m_forward, m_backward])). They are sent as they are, without a linear map
+       before: where a layer has one tap, the sum over neighbours commutes with it, and the update has one after.
     3. *Readout.* Each node's feature is GELU(W LayerNorm([h, x, y])). The token of a layer holds the mean over its
        output nodes and over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class 3)
        are weighted by 8 learned functions of their position instead, so that the token keeps who is who.
@@ -69,7 +69,7 @@ class NetworkGNN(nn.Module):
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
         self.start = nn.Linear(2 * hidden_dim, hidden_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
-        # Without a second linear map: the first one of the aggregator does what it would, means being linear.
+        # Without a second linear map: means are linear, and every aggregator has one of its own.
         self.readout = nn.Sequential(nn.LayerNorm(3 * hidden_dim), nn.Linear(3 * hidden_dim, hidden_dim), nn.GELU())
         self.mean = NodeMean()
 

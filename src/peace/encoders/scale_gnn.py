@@ -34,7 +34,7 @@ class ScaleGNN(nn.Module):
        gated by a perceptron of invariants. Messages are brought to the size of the states that they meet, size being
        the root mean square of h ⊙ g on the axis.
     4. *Readout.* A perceptron of the invariants of [h, x] and [g, y], x and y being the sweeps; the token of a layer
-       holds its mean over the layer's output nodes and over its input nodes, those with identities gated by position.
+       holds its mean over the layer's output nodes and over its input nodes, of those with identities 8 weighted sums.
 
     A network whose last layer is zero computes a constant; nothing is then known of the layers before it.
 

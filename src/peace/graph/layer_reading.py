@@ -12,6 +12,7 @@ from torch import Tensor
 from peace.errors import InputError
 from peace.graph.layer_roles import CONVOLUTIONS, TensorRole, matrix_kind, vector_kind
 from peace.graph.layout import Layout, layout_of, order
+from peace.graph.part import grid
 from peace.graph.stack import Stack
 from peace.graph.weight_graph import Axis, Layer, WeightGraph
 
@@ -53,7 +54,7 @@ class LayerReading:
         """Returns the layers as a weight graph, two axes each that nothing else touches."""
         axes = [axis for role in self.layers for axis in _axes(role)]
         layers = tuple(
-            Layer(role.name, "conv" if role.taps else "linear", 2 * place, 2 * place + 1, role.taps, role.name,
+            Layer(role.name, "conv" if role.taps else "linear", 2 * place, 2 * place + 1, grid(role.taps), role.name,
                   role.bias)
             for place, role in enumerate(self.layers)
         )  # fmt: skip

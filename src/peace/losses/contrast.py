@@ -61,7 +61,7 @@ def of_all_views_and_memory(pairs: Pairs, temperature: Tensor | float) -> Tensor
     views, logits = of_all_views(pairs, temperature)
     if pairs.memory is None:
         return logits
-    earlier = to_memory(views, concatenated(pairs.facts, pairs.facts), pairs.memory, temperature)
+    earlier = to_memory(views, pairs.of_all, pairs.memory, temperature)
     return torch.cat([logits, earlier], dim=1)
 
 
@@ -73,7 +73,7 @@ def partners(pairs: Pairs) -> Tensor:
 
 def compared(pairs: Pairs) -> tuple[Facts, Facts]:
     """Returns the facts of all views, and of all that they are compared with."""
-    views = concatenated(pairs.facts, pairs.facts)
+    views = pairs.of_all
     return views, views if pairs.memory is None else concatenated(views, pairs.memory.facts)
 
 

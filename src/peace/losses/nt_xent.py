@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from peace.losses import LOSSES, Loss
 from peace.losses.contrast import of_all_views, partners, with_mass
-from peace.losses.pairs import Pairs, concatenated
+from peace.losses.pairs import Pairs
 
 
 @LOSSES.register("nt_xent")
@@ -23,5 +23,5 @@ class NTXent(Loss):
         """Returns the loss."""
         temperature = self.temperature()
         views, logits = of_all_views(pairs, temperature)
-        logits = with_mass(logits, views, concatenated(pairs.facts, pairs.facts), pairs.memory, temperature)
+        logits = with_mass(logits, views, pairs.of_all, pairs.memory, temperature)
         return F.cross_entropy(logits, partners(pairs))

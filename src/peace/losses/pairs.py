@@ -56,11 +56,24 @@ class Pairs:
     Attributes:
         first: Projections of the first views. Shape: [N, P].
         second: Projections of the second views. Shape: [N, P].
-        facts: What is known of the models.
+        facts: What is known of the models of the first views.
         memory: Models of earlier batches to tell them from, None where there is no bank.
+        partners: What is known of the models of the second views, their groups being those of the first; None where
+            both views are of one model.
     """
 
     first: Tensor
     second: Tensor
     facts: Facts
     memory: Memory | None = None
+    partners: Facts | None = None
+
+    @property
+    def of_second(self) -> Facts:
+        """What is known of the models of the second views."""
+        return self.facts if self.partners is None else self.partners
+
+    @property
+    def of_all(self) -> Facts:
+        """What is known of all views, first ones then second ones."""
+        return concatenated(self.facts, self.of_second)

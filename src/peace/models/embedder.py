@@ -47,7 +47,8 @@ class Embedder(nn.Module):
     """Weights in, one vector out.
 
     Embeddings come after the aggregator, projections after the head: it is trained on projections and evaluated on
-    embeddings. With the default reading, embeddings do not change under the whole symmetry group of the weights.
+    embeddings. With the default reading, embeddings do not change under the whole symmetry group of the weights
+    where the wiring is known; of a file that a layer-wise encoder reads, only under the order of neurons.
 
     Args:
         reading: The form in which weights are read.

@@ -15,9 +15,12 @@ from peace.graph.families.route import rebuild
 from peace.graph.layer_reading import read_layers
 from peace.graph.layer_roles import TensorRole
 from peace.models.embedder import Embedder
+from peace.models.loading import single
 from peace.zoo.checkpoint import Checkpoint
 from peace.zoo.collection import TEXTS
 from peace.zoo.stored import StoredWeights
+
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +50,10 @@ def embed_checkpoint(
     """Returns the embedding of a checkpoint.
 
     To a layer-wise encoder each tensor is a layer of its own, whatever the wiring: it is mapped, read, encoded and let
-    go, two at a time and small ones together, so that no more than the two largest are in memory. Any other encoder
-    needs the wiring: the module is rebuilt, its symmetries derived, and the whole of it read in their canonical form.
+    go, two at a time and small ones together, so that no more than the two largest are in memory; one at a time where
+    the reading normalises, which takes a copy. Scales that only the wiring tells of are not divided out. Any other
+    encoder needs the wiring: models of PEACE's own zoos are read as there; of others the module is rebuilt, its
+    symmetries derived, and the whole of it read in their canonical form.
 
     Args:
         embedder: In evaluation mode, of type `dtype`.
@@ -75,13 +80,15 @@ def _by_layer(embedder: Embedder, weights: StoredWeights, told: Callable[[int], 
 
     @torch.no_grad()
     def encoded(roles: tuple[TensorRole, ...]) -> Tensor:
-        layers = replace(reading, roles=roles).stack({name: weights[name][None] for name in _names(roles)})
-        return embedder.encoder(embedder.reading(layers))
+        # Without a name of its own, the stack that was read is let go once it is normalised.
+        return embedder.encoder(
+            embedder.reading(replace(reading, roles=roles).stack({name: weights[name][None] for name in _names(roles)}))
+        )
 
     portions, threads, tokens = list(_portions(reading.layers)), torch.get_num_threads(), []
-    workers, share = min(2, threads), max(1, threads // 2)
     # Products with few columns do not gain from a second thread what a second layer gains.
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+    workers = min(_AT_ONCE if embedder.reading.normalise == "none" else 1, threads)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
         try:
             for roles, made in zip(portions, pool.map(encoded, portions), strict=True):
                 tokens.append(made)
@@ -97,9 +104,9 @@ def _names(roles: Iterable[TensorRole]) -> list[str]:
 
 
 def _portions(roles: Iterable[TensorRole]) -> Iterator[tuple[TensorRole, ...]]:
-    """Yields layers in their order, as many at a time as are no larger than the largest: small ones cost calls."""
+    """Yields layers in their order, as many at a time as the second largest is large: small ones cost calls."""
     sizes = {role: role.n_out * role.n_in * role.n_tap for role in roles}
-    most, portion, total = max(sizes.values(), default=0), [], 0
+    most, portion, total = min(sorted(sizes.values())[-2:], default=0), [], 0
     for role, size in sizes.items():
         if portion and total + size > most:
             yield tuple(portion)
@@ -118,7 +125,9 @@ def _whole(embedder: Embedder, checkpoint: Checkpoint, weights: StoredWeights, t
             "the wiring is not known, and the encoder reads networks as a whole", where=checkpoint.path,
             got="; ".join(rebuilt.route.others.values()), do="take a layer-wise encoder, such as layer_gnn",
         )  # fmt: skip
-    group = derive(rebuilt.module, *rebuilt.inputs)
     state = rebuilt.fit.renamed(dict(weights))
     told(sum(map(weights.bytes, weights)))
+    if (architecture := checkpoint.metadata.get("architecture_config")) is not None:
+        return embedder.encoder(embedder.reading(single(architecture, state).to(weights.dtype)))
+    group = derive(rebuilt.module, *rebuilt.inputs)
     return embedder.encoder(embedder.reading.of_models(group, from_group(group), [state], weights.dtype))

@@ -32,13 +32,16 @@ class Views:
     Attributes:
         pairs: One stack per architecture, the first views of n models, then the second ones: [2n, ...].
         targets: Regression targets of the models shown, in the order of the stacks. Shape: [2N, K].
-        facts: What is known of the N models, of the whole batch also where this is one process's share.
+        facts: What is known of the models of the N first views, of the whole batch also where this is one process's
+            share.
+        partners: Likewise of the second views; a pair's group is that of its first model.
         total: Models of the batch of which this is one process's share, None where it is whole.
     """
 
     pairs: list[Stack]
     targets: Tensor
     facts: Facts
+    partners: Facts
     total: int | None = None
 
     def share(self, rank: int, world: int) -> "Views":
@@ -143,7 +146,9 @@ class ZooData(L.LightningDataModule):
             sides = [stack.select(side[here] - first) for side in (models, others)]
             pairs.append(join([view(side, self.augmentations, generator) for side in sides]))
             shown += [models[here], others[here]]
-        return Views(pairs, self.targets[torch.cat(shown)], self.facts.select(models))
+        facts = self.facts.select(models)
+        known = replace(self.facts.select(others), groups=facts.groups)
+        return Views(pairs, self.targets[torch.cat(shown)], facts, known)
 
     def train_dataloader(self) -> "Steps":
         """Returns the loader of the batches from where training stands."""
@@ -167,7 +172,8 @@ class ZooData(L.LightningDataModule):
         """Returns the batch on the device."""
         if isinstance(batch, Views):
             pairs = [stack.to(device) for stack in batch.pairs]
-            return Views(pairs, batch.targets.to(device), batch.facts.to(device), batch.total)
+            facts, known = batch.facts.to(device), batch.partners.to(device)
+            return Views(pairs, batch.targets.to(device), facts, known, batch.total)
         return Probe([stack.to(device) for stack in batch.stacks], batch.tasks.to(device), batch.runs.to(device))
 
 

@@ -88,7 +88,7 @@ class Contrastive(L.LightningModule):
         """
         embeddings = self.embedder.embed(batch.pairs)
         first, second = _joint(batch, self.embedder.project(embeddings))
-        pairs = Pairs(first, second, batch.facts, self.bank.memory() if self.bank else None)
+        pairs = Pairs(first, second, batch.facts, self.bank.memory() if self.bank else None, batch.partners)
         self._compared, loss, models = pairs, self.loss(pairs), len(first)
         self.log("train/contrastive", loss.detach(), batch_size=models)
         if self.embedder.regressor is not None:
@@ -105,7 +105,7 @@ class Contrastive(L.LightningModule):
     def on_after_backward(self) -> None:
         """Gives the models of the batch to the bank, which the gradients have no more need of."""
         if self.bank is not None and self._compared is not None:
-            self.bank.take(self._compared.second, self._compared.facts)
+            self.bank.take(self._compared.second, self._compared.of_second)
         self._compared = None
 
     def validation_step(self, batch: Probe, batch_idx: int) -> None:

@@ -21,7 +21,8 @@ class NegativesConfig:
     What the shares leave is drawn uniformly. A share is cut to whole couples.
 
     Attributes:
-        hard: Same task and architecture, another `corruption`: clean, noisy labels, backdoor, adversarial training.
+        hard: Same task and architecture, another `corruption`: clean, noisy or shuffled labels, backdoor, adversarial
+            training.
         other_performance: Same task and architecture, and performances at least `gap` apart.
         other_architecture: Same task, another architecture.
         other_task: Another task, whatever the architecture.
