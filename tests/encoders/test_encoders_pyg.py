@@ -64,9 +64,9 @@ def networks(name: str) -> Stack:
     return Stack.of(from_architecture(text), tensors)
 
 
-def made(name: str) -> nn.Module:
+def made(name: str, steps: int = 2) -> nn.Module:
     torch.manual_seed(0)
-    encoder = ENCODERS.build({"name": name, "hidden_dim": 16}).double()
+    encoder = ENCODERS.build({"name": name, "hidden_dim": 16, "num_layers": steps}).double()
     # Away from the start, where all biases of a LayerNorm are zero and its scales one.
     with torch.no_grad():
         for parameter in encoder.parameters():
@@ -90,3 +90,13 @@ def test_dense_tokens_are_those_of_messages_edge_by_edge(name: str, network: str
         assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
     spread = expected.std(0).max() / expected.abs().max()
     assert spread > 1e-3, "models with different weights have different tokens"
+
+
+@pytest.mark.parametrize("name", EDGE_LISTS)
+@torch.no_grad()
+def test_so_are_those_of_one_step(name: str) -> None:
+    encoder, stack = made(name, 1), networks("cnn-nobias")
+    reading, tokens = EDGE_LISTS[name]
+    graphs = Batch.from_data_list([to_pyg(stack, model, reading) for model in range(MODELS)])
+    torch.testing.assert_close(encoder(stack), tokens(encoder, EdgeGraph(graphs, stack.graph, MODELS)))
+    assert not torch.allclose(encoder(stack), made(name, 2)(stack))
