@@ -1,5 +1,6 @@
 """One checkpoint a layer at a time, and many of them."""
 
+import errno
 import gc
 import json
 import os
@@ -235,3 +236,18 @@ def test_a_stop_keeps_what_is_done(folder: Path, tmp_path: Path, monkeypatch: py
             embed_collection(made, "e", entries, place)
     assert len(list(place.glob("*.safetensors"))) == 2
     assert len(embed_collection(made, "e", entries, place).done) == 5
+
+
+def test_a_vector_that_cannot_be_kept_ends_it_and_no_checkpoint_is_called_broken(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, entries, place = embedder(LayerGNN(8, 2)), collection(str(folder)), tmp_path / "kept"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "write_safetensors", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            embed_collection(made, "e", entries, place, workers=2)
+    assert embed_collection(made, "e", entries, place).broken.keys() == {"broken.safetensors"}

@@ -51,6 +51,7 @@ def embed_collection(
 
     Raises:
         Interrupted: A stop was asked for; what was done by then is kept.
+        OSError: A vector cannot be kept; the checkpoint is not at fault, and the next would fare no better.
     """
     work = _Work(embedder, identity, folder)
     found: dict[str, Embedded] = {entry.id: kept for entry in entries if (kept := work.kept(entry))}
@@ -64,15 +65,20 @@ def embed_collection(
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=share) as pool,
     ):
         jobs = {pool.submit(work.embed, entry, _Progress(bar, entry.size, stop)): entry for entry in left}
-        for job in as_completed(jobs):
-            try:
-                found[jobs[job].id] = job.result()
-            except Interrupted:
-                continue
-            except PeaceError as error:
-                broken[jobs[job].id] = str(error)
-            except Exception as error:  # whatever a file makes torch raise: it is told, and the others are embedded
-                broken[jobs[job].id] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        try:
+            for job in as_completed(jobs):
+                entry = jobs[job]
+                try:
+                    made = job.result()
+                except Interrupted:
+                    continue
+                if isinstance(made, str):
+                    broken[entry.id] = made
+                else:
+                    found[entry.id] = made
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if stop.asked:
         raise Interrupted(f"stopped with {len(found)} of {len(entries)} checkpoints embedded; the same command goes on")
     return Collected([(entry, found[entry.id]) for entry in entries if entry.id in found], dict(sorted(broken.items())))
@@ -86,13 +92,25 @@ class _Work:
     identity: str
     folder: Path
 
-    def embed(self, entry: Entry, told: Callable[[int], object]) -> Embedded:
-        told(0)
-        found = embed_checkpoint(self.embedder, open_checkpoint(entry.path), told=told)
-        about = {"identity": self._named(entry), "n_params": str(found.n_params), "layers": str(found.layers),
-                 "said": json.dumps(found.said)}  # fmt: skip
-        write_safetensors(self._file(entry), {"vector": found.vector}, about)
+    def embed(self, entry: Entry, told: Callable[[int], object]) -> Embedded | str:
+        """What came of a checkpoint, or the sentence that says why nothing did."""
+        found = self._read(entry, told)
+        if isinstance(found, Embedded):
+            about = {"identity": self._named(entry), "n_params": str(found.n_params), "layers": str(found.layers),
+                     "said": json.dumps(found.said)}  # fmt: skip
+            write_safetensors(self._file(entry), {"vector": found.vector}, about)
         return found
+
+    def _read(self, entry: Entry, told: Callable[[int], object]) -> Embedded | str:
+        try:
+            told(0)
+            return embed_checkpoint(self.embedder, open_checkpoint(entry.path), told=told)
+        except Interrupted:
+            raise
+        except PeaceError as error:
+            return str(error)
+        except Exception as error:  # whatever a file makes torch raise: it is told, and the others are embedded
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
     def kept(self, entry: Entry) -> Embedded | None:
         """What was made of the checkpoint before; None if it or the embedder is another now."""
