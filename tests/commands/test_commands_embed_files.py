@@ -71,6 +71,18 @@ def test_files_are_embedded_indexed_and_found(copied: Home, models: Path, peace:
     assert refused.code == 2 and "knows no architectures" in refused.err
 
 
+def test_where_all_are_broken_no_earlier_table_is_left(copied: Home, models: Path, peace: Peace) -> None:
+    words = verb("embed", *LAYER_WISE, "embed.files=models")
+    assert "why stands in" in (told := peace(*words).err) and "the others are embedded" in told
+    for path in models.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-5])
+    finished = peace(*words)
+    assert finished.code == 1 and "4 of 4 checkpoints are broken" in finished.err
+    assert "none is embedded" in finished.err and "the others" not in finished.err
+    indexed = peace("index", *words[1:])
+    assert indexed.code == 2 and "embeddings.safetensors" in indexed.err
+
+
 def test_bad_words_are_refused(copied: Home, peace: Peace) -> None:
     for more, sentence in (
         (("embed.files=nowhere",), "no checkpoint in 'nowhere'"),

@@ -42,7 +42,7 @@ def embed_files(config: Mapping[str, Any], files: str | Sequence[str], workers: 
 
     Raises:
         InputError: There are none, or the config's producer is not a trained embedder.
-        PeaceError: Some are broken; the table of the others is written.
+        PeaceError: Some are broken; the table of the others is written, and none where there are no others.
     """
     if config["producer"]["name"] != "trained":
         raise InputError("only a trained embedder reads files", where="'producer'", got=config["producer"]["name"],
@@ -61,6 +61,9 @@ def embed_files(config: Mapping[str, Any], files: str | Sequence[str], workers: 
         if found.done:
             _table(found, {"producer": "trained", "embedder": identity, "files": files}).save(where / TABLE)
             tracked.made(artifacts.embeddings(where, where / TABLE))
+        else:
+            # That of an earlier run would not be of these files.
+            (where / TABLE).unlink(missing_ok=True)
         seconds = time.monotonic() - started
         tracked.summarise({"models": len(found.done), "broken": len(found.broken), "seconds": seconds})
     print(f"{len(found.done)} of {len(entries)} checkpoints by {config['encoder']['name']} in {seconds:.1f} s: {where}")
@@ -81,4 +84,5 @@ def _table(found: Collected, made_by: Mapping[str, Any]) -> EmbeddingTable:
 
 def _summary(broken: Mapping[str, str], total: int, path: Path) -> str:
     names = ", ".join(list(broken)[:_MOST]) + (f" and {len(broken) - _MOST} more" if len(broken) > _MOST else "")
-    return f"{len(broken)} of {total} checkpoints are broken: {names}; why stands in {path}; the others are embedded"
+    rest = "the others are embedded" if len(broken) < total else "none is embedded"
+    return f"{len(broken)} of {total} checkpoints are broken: {names}; why stands in {path}; {rest}"
