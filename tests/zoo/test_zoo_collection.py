@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from peace.errors import InputError
+from peace.zoo.checkpoint import open_checkpoint
 from peace.zoo.collection import collection
 
 
@@ -39,6 +40,58 @@ def test_a_folder_is_searched_with_what_is_below(models: Path) -> None:
     assert [entry.about for entry in found] == [{"task": "digits"}, {}, {}, {}]
     assert found[0].size == (models / "a.safetensors").stat().st_size
     assert collection(str(models / "hub" / "x"))[0].id == "x"
+
+
+TRAINING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth", "rng_state_1.pth")
+
+
+def test_a_model_in_both_formats_of_the_hub_is_one_and_a_training_state_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    both = ("model.safetensors", "pytorch_model.bin")
+    shards = (
+        "model-00001-of-00001.safetensors",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+    )
+    for folder, names in {"hub": both, "shards": shards, "bare": both, "torch": both[1:], "mine": ("a.bin",)}.items():
+        for name in (*names, *TRAINING):
+            file(root / folder / name)
+        if folder != "bare":
+            (root / folder / "config.json").write_text("{}")
+    (root / "shards" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": shards[0]}}))
+    found = collection(str(root))
+    assert [entry.id for entry in found] == ["bare/model.safetensors", "hub", "mine", "shards", "torch"]
+    assert [open_checkpoint(entry.path).files[0].name for entry in found] == [
+        both[0],
+        both[0],
+        "a.bin",
+        shards[0],
+        both[1],
+    ]
+    assert found[1].size == (root / "hub" / both[0]).stat().st_size + 2, "the files that are read, and config.json"
+    assert [entry.id for entry in collection(str(root / "torch" / "*"))] == [both[1]]
+    # Models of other names are several, whatever their formats.
+    file(root / "mine" / "b.safetensors")
+    assert [entry.id for entry in collection(str(root / "mine"))] == ["a.bin", "b.safetensors"]
+
+
+def test_a_link_that_leads_nowhere_is_told_when_it_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    file(root / "a.safetensors")
+    for path in (root / "hub" / "model.safetensors", root / "lost.pt"):
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(root / "blobs" / "gone")
+    (root / "hub" / "config.json").write_text("{}")
+    found = collection(str(root))
+    assert [entry.id for entry in found] == ["a.safetensors", "hub", "lost.pt"]
+    assert found[2].size == 0 and [entry.id for entry in collection(str(root / "*"))] == [
+        "a.safetensors",
+        "hub",
+        "lost.pt",
+    ]
+    for entry in found[1:]:
+        with pytest.raises(InputError, match="got a link to a file that is not there"):
+            open_checkpoint(entry.path)
 
 
 def test_patterns_files_and_lists(models: Path) -> None:

@@ -12,10 +12,9 @@ from torch import Tensor
 from peace.errors import InputError
 from peace.zoo.readers import read_shapes, read_state_dict
 from peace.zoo.storage import Zoo
+from peace.zoo.weight_files import SHARDS, SUFFIXES, weight_files
 
 CONFIG = "config.json"
-SHARDS = "*.safetensors.index.json"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".th")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Returns a checkpoint file, or a folder of weights with its `config.json`.
 
     A folder holds one file of weights, or several that a `*.safetensors.index.json` lists; a safetensors file goes
-    before torch files. A file given by its own name is taken alone: what lies beside it may belong to another.
+    before torch files, and the state of a training run is no weights. A file given by its own name is taken alone: what
+    lies beside it may belong to another.
 
     Args:
         path: A file that `read_state_dict` can read, an index of shards, or such a folder.
@@ -88,7 +88,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
     indices = sorted(folder.glob(SHARDS))
     if len(indices) == 1:
         return _shards(indices[0])
-    found = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in SUFFIXES]
+    found = weight_files(folder)
     safe = [file for file in found if file.suffix == ".safetensors"]
     files = safe or found
     if len(files) != 1:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peace.errors import InputError
-from peace.zoo.checkpoint import CONFIG, SHARDS, SUFFIXES
+from peace.zoo.checkpoint import CONFIG
+from peace.zoo.weight_files import SHARDS, SUFFIXES, is_training_state, weight_files
 
 MANIFEST = "manifest.jsonl"
 TEXTS = ("task", "dataset", "architecture", "family", "modality", "metric", "licence", "source", "run_id", "split")
@@ -42,7 +43,9 @@ def collection(places: str | Sequence[str]) -> list[Entry]:
     """Returns the checkpoints at some places, sorted by id.
 
     A folder is searched with all that is below it for files of weights. A folder that holds the index of a checkpoint
-    in shards, or one file of weights with a `config.json`, is one checkpoint.
+    in shards, or one file of weights with a `config.json`, is one checkpoint. Of a model that lies in both formats of
+    the Hub the safetensors are taken; the state of a training run is no model. A link that leads nowhere is taken, for
+    whoever reads it to say so.
 
     Args:
         places: Folders, patterns such as `models/*.pt`, files, or a list of such.
@@ -72,10 +75,10 @@ def _at(place: str) -> Iterator[tuple[Path, str]]:
     paths = [Path(path) for path in sorted(glob.glob(place, recursive=True))] or [root] * root.is_file()
     fixed = Path(*_takewhile_plain(root.parts[:-1]))
     for path in paths:
-        if path.is_file() and (path.suffix not in _NO_WEIGHTS or path.match(SHARDS)):
-            yield path, _name(path, fixed)
-        elif path.is_dir():
+        if path.is_dir():
             yield from ((below, _name(below, fixed)) for below in _below(path))
+        elif path.match(SHARDS) or (path.suffix not in _NO_WEIGHTS and not is_training_state(path)):
+            yield path, _name(path, fixed)
 
 
 def _takewhile_plain(parts: Sequence[str]) -> list[str]:
@@ -95,7 +98,7 @@ def _below(folder: Path) -> Iterator[Path]:
     """Yields the checkpoints in a folder and below it."""
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     indices = sorted(folder.glob(SHARDS))
-    files = [path for path in inside if path.is_file() and path.suffix in SUFFIXES]
+    files = weight_files(folder)
     if len(indices) == 1 or (len(files) == 1 and (folder / CONFIG).is_file()):
         yield folder
     else:
@@ -106,15 +109,21 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _entry(path: Path, name: str, about: dict[str, str]) -> Entry:
-    files = [path] if path.is_file() and not path.match(SHARDS) else _own(path)
+    files = _own(path) if path.is_dir() or path.match(SHARDS) else [path]
     states = [file.stat() for file in files if file.is_file()]
-    return Entry(name, path, sum(state.st_size for state in states), max(state.st_mtime_ns for state in states), about)
+    return Entry(
+        name,
+        path,
+        sum(state.st_size for state in states),
+        max((state.st_mtime_ns for state in states), default=0),
+        about,
+    )
 
 
 def _own(path: Path) -> list[Path]:
     """The files beside an index of shards, or in a folder, that could belong to its checkpoint."""
     folder = path if path.is_dir() else path.parent
-    return [file for file in folder.iterdir() if file.suffix in (*SUFFIXES, ".json")]
+    return [*weight_files(folder), *folder.glob("*.json")]
 
 
 def _manifest(path: Path) -> dict[str, dict[str, str]]:

@@ -169,7 +169,7 @@ def _look(path: Path) -> tuple[bytes, int]:
         if path.is_dir():
             raise _refusal(path, "a folder", expected=_READABLE)
         if not path.is_file():
-            raise _refusal(path, "no file of that name")
+            raise _refusal(path, "a link to a file that is not there" if path.is_symlink() else "no file of that name")
         with open(path, "rb") as file:
             head, size = file.read(64), path.stat().st_size
     except OSError as error:
