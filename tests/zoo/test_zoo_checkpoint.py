@@ -81,6 +81,16 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     assert shapes(open_checkpoint(tmp_path)) == EXPECTED
 
 
+def test_a_tensor_that_an_index_lists_and_no_shard_holds_is_named(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "one.safetensors")
+    files = {name: "one.safetensors" for name in (*TENSORS, "c.weight", "d.weight")}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": files}))
+    for path in (tmp_path, index):
+        with pytest.raises(InputError, match=r"missing in .*index\.json: got 'c\.weight', which none"):
+            open_checkpoint(path)
+
+
 def test_the_weights_themselves_come_from_every_file(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_file({name: torch.full((2, 2), float(len(name)))}, tmp_path / f"{name}.safetensors")

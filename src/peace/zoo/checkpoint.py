@@ -56,16 +56,21 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         path: A file that `read_state_dict` can read, an index of shards, or such a folder.
 
     Raises:
-        InputError: There is nothing, no or several files of weights, or a file or `config.json` cannot be read.
+        InputError: There is nothing, no or several files of weights, an index lists a tensor that no shard holds, or a
+            file or `config.json` cannot be read.
     """
     path = Path(path)
-    files = _files(path) if path.is_dir() else _shards(path) if path.match(SHARDS) else (path,)
+    index = _index(path)
+    files = _shards(index) if index else (_only(path) if path.is_dir() else path,)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for file in files:
         found, about = read_shapes(file)
         tensors |= found
         metadata |= about
+    if index and (missing := next((name for name in _promised(index) if name not in tensors), None)):
+        raise InputError("tensors are missing", where=index, got=f"'{missing}', which none of its files holds",
+                         do="download the files again")  # fmt: skip
     return Checkpoint(path, files, tensors, metadata, _config(path / CONFIG) if path.is_dir() else None)
 
 
@@ -84,27 +89,34 @@ def zoo_checkpoint(zoo: Zoo, model: str) -> Checkpoint:
     return Checkpoint(zoo.folder / model, (), tensors, about)
 
 
-def _files(folder: Path) -> tuple[Path, ...]:
-    indices = sorted(folder.glob(SHARDS))
-    if len(indices) == 1:
-        return _shards(indices[0])
+def _index(path: Path) -> Path | None:
+    """The index of shards that a path is, or that a folder holds one of."""
+    found = sorted(path.glob(SHARDS)) if path.is_dir() else [path] * path.match(SHARDS)
+    return found[0] if len(found) == 1 else None
+
+
+def _only(folder: Path) -> Path:
     found = weight_files(folder)
-    safe = [file for file in found if file.suffix == ".safetensors"]
-    files = safe or found
+    files = [file for file in found if file.suffix == ".safetensors"] or found
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         got = f"{names}: several files of weights" if files else "no file of weights"
         raise InputError("not the folder of a checkpoint", where=folder, got=got,
                          expected=f"one of {', '.join(SUFFIXES)}", do="name the file itself")  # fmt: skip
-    return (files[0],)
+    return files[0]
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
+    # A name with a folder in it could point anywhere.
+    return tuple(index.parent / Path(name).name for name in sorted(set(_promised(index).values())))
+
+
+def _promised(index: Path) -> dict[str, str]:
+    """The file of each tensor that an index lists."""
     names = _object(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise InputError("not an index of shards", where=index, expected="a 'weight_map' of tensor names to files")
-    # A name with a folder in it could point anywhere.
-    return tuple(index.parent / Path(name).name for name in sorted(set(names.values())))
+    return names
 
 
 def _config(path: Path) -> Mapping[str, Any] | None:
