@@ -106,6 +106,49 @@ def test_what_is_no_weight_is_left_out(tmp_path: Path) -> None:
         stored(tmp_path / "n.safetensors", {"count": torch.ones(3, dtype=torch.int64)})
 
 
+NORM = torch.ones(4)
+BYTES = torch.ones(4, 8, dtype=torch.uint8)
+PACKED: dict[str, tuple[dict[str, Tensor], str]] = {
+    "MLX": ({"l.weight": BYTES.to(torch.uint32), "l.scales": torch.ones(4, 2), "l.biases": torch.ones(4, 2)}, "U32"),
+    "MXFP4": ({"e.up_blocks": BYTES[None], "e.up_scales": BYTES[None] + 1}, "uint8"),
+    "NVFP4": ({"l.weight": BYTES, "l.weight_scale": torch.ones(4, 2).to(torch.float8_e4m3fn)}, "uint8"),
+    "groups": ({"l.weight": BYTES, "l.scales": torch.ones(4, 2)}, "uint8"),
+    "nothing": ({"l.weight": BYTES}, "uint8"),
+    "words": ({"l.weight": BYTES.to(torch.int32), "l.scales": torch.ones(4, 2)}, "int32"),
+}
+
+
+@pytest.mark.parametrize("case", PACKED)
+def test_packed_weights_are_refused_by_name(tmp_path: Path, case: str) -> None:
+    tensors, kind = PACKED[case]
+    name = next(iter(tensors))
+    with pytest.raises(InputError, match=rf"packed weights that PEACE cannot unpack in .*got '{name}' of type {kind},"):
+        stored(tmp_path / "m.safetensors", tensors | {"norm.weight": NORM, "head.weight": torch.ones(3, 4)})
+
+
+def test_a_type_of_torch_alone_is_refused_too(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2, 2), "fourier": torch.ones(2, 2, dtype=torch.complex64)}, tmp_path / "m.pt")
+    with pytest.raises(InputError, match=r"weights that PEACE cannot read in .*got 'fourier' of type complex64"):
+        StoredWeights(open_checkpoint(tmp_path / "m.pt"))
+
+
+def test_masks_and_vectors_beside_scales_are_no_packed_weights(tmp_path: Path) -> None:
+    tensors = {"l.weight": Q, "l.scales": torch.ones(2), "l.mask": torch.ones(2, 3, dtype=torch.bool),
+               "l.order": torch.ones(2, 3, dtype=torch.int64), "l.bits": torch.ones(2, dtype=torch.uint32),
+               "other.mask": BYTES}  # fmt: skip
+    assert set(stored(tmp_path / "m.safetensors", tensors)) == {"l.weight"}
+
+
+def test_bytes_of_unknown_unit_are_read_alone_and_refused_beside_floats(tmp_path: Path) -> None:
+    assert set(stored(tmp_path / "m.safetensors", {"l.weight": Q, "scalar": torch.tensor(2.0)})) == {
+        "l.weight",
+        "scalar",
+    }
+    for name, other in {"head.weight": torch.ones(3, 4), "norm.weight": NORM}.items():
+        with pytest.raises(InputError, match=r"eight bits without a scale in .*got 'l.weight' beside floats"):
+            stored(tmp_path / "m.safetensors", {"l.weight": Q, name: other})
+
+
 def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     broken = stored(tmp_path / "m.safetensors", {"a": torch.ones(3, 3), "b": torch.tensor([1.0, torch.nan, torch.inf])})
     assert torch.equal(broken["a"], torch.ones(3, 3))

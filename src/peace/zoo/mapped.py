@@ -25,11 +25,16 @@ class MappedTensors(Mapping[str, Tensor]):
     Args:
         path: The file.
         header: Its header without the metadata, checked against the file's size.
+
+    Attributes:
+        unread: Names of the tensors of two or more dimensions that are left out, and the format's names of their types.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Mapping[str, Any]]) -> None:
         self.path = path
         self._entries = {name: entry for name, entry in header.items() if entry["dtype"] in DTYPES}
+        self.unread = {name: entry["dtype"] for name, entry in header.items()
+                       if entry["dtype"] not in DTYPES and len(entry["shape"]) > 1}  # fmt: skip
         ends = [entry["data_offsets"][1] for entry in header.values()]
         self._start = path.stat().st_size - max(ends, default=0)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from peace.errors import InputError
 from peace.zoo.checkpoint import Checkpoint
 from peace.zoo.mapped import MappedTensors
+from peace.zoo.packed import require_readable
 from peace.zoo.quantised import accessories, scalings
 from peace.zoo.readers import open_tensors
 
@@ -19,25 +20,30 @@ class StoredWeights(Mapping[str, Tensor]):
     """Weights by name, whatever they are stored as: floats of 64 to 8 bits, or integers with scales.
 
     A weight that is stored in the type wanted is a view of the mapped file. Scales are multiplied in and are no weights
-    of their own. Integers of eight bits without scales, and the 32-bit biases that go with them, are read as they
-    stand: up to a unit that the file does not tell, which a normalised reading does not see. Other integers, empty
-    tensors and infinite scalars (constants of an exported graph) are left out.
+    of their own. A file of integers of eight bits alone and their 32-bit biases, as TFLite's are, is read as it stands:
+    each tensor up to a unit that the file does not tell. Only a reading that normalises each weight removes it; the
+    default one does not, and a bias has a unit other than its weight's. Other integers, empty tensors and infinite
+    scalars (constants of an exported graph) are left out.
 
     Args:
         checkpoint: Where they lie.
         dtype: The type wanted.
 
     Raises:
-        InputError: A file cannot be read, weights are packed, or there are none.
+        InputError: A file cannot be read, weights are packed, of a type that is not read or in eight bits without a
+            scale beside floats, or there are none.
     """
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
         self.path, self.dtype = checkpoint.path, dtype
         self._stored: dict[str, Mapping[str, Tensor]] = {}
+        unread: dict[str, str] = {}
         for file in checkpoint.files:
             self._stored |= dict.fromkeys(tensors := open_tensors(file), tensors)
+            unread |= tensors.unread if isinstance(tensors, MappedTensors) else {}
         shapes = {name: _shape(tensors, name) for name, tensors in self._stored.items()}
         self._scalings = scalings(shapes)
+        require_readable(self.path, shapes, unread, self._scalings)
         without = accessories(shapes, self._scalings)
         self.shapes = {name: like.to(dtype) for name, like in shapes.items() if name not in without
                        and self._is_weight(name, like, shapes)}  # fmt: skip
