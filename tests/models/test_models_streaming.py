@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from tqdm import tqdm
 
 from peace.aggregators.transformer import Transformer
 from peace.encoders.graphsage import GraphSAGE
@@ -251,3 +253,19 @@ def test_a_vector_that_cannot_be_kept_ends_it_and_no_checkpoint_is_called_broken
         with pytest.raises(OSError, match="No space left on device"):
             embed_collection(made, "e", entries, place, workers=2)
     assert embed_collection(made, "e", entries, place).broken.keys() == {"broken.safetensors"}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_bar_ends_at_the_end_though_a_file_is_broken(
+    workers: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[tqdm] = []
+
+    def shown(**more: object) -> tqdm:
+        bars.append(tqdm(**more | {"disable": False, "file": io.StringIO()}))
+        return bars[-1]
+
+    monkeypatch.setattr(collecting, "tqdm", shown)
+    entries = collection(str(folder))
+    embed_collection(embedder(LayerGNN(8, 2)), "e", entries, tmp_path / "kept", workers)
+    assert bars[0].n == bars[0].total == sum(entry.size for entry in entries)

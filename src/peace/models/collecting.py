@@ -84,6 +84,29 @@ def embed_collection(
     return Collected([(entry, found[entry.id]) for entry in entries if entry.id in found], dict(sorted(broken.items())))
 
 
+class _Progress:
+    """Moves the bar by the bytes of one checkpoint, and ends its work where a stop was asked for."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, bar: tqdm, size: int, stop: StopRequest) -> None:
+        self.bar, self.left, self.stop = bar, size, stop
+
+    def __call__(self, read: int) -> None:
+        if self.stop.asked:
+            raise Interrupted("stopped")
+        with self._lock:
+            step = min(read, self.left)
+            self.left -= step
+            self.bar.update(step)
+
+    def end(self) -> None:
+        """Moves it by what nobody read: headers, numbers that are no weights, the rest of a broken file."""
+        with self._lock:
+            self.bar.update(self.left)
+            self.left = 0
+
+
 @dataclass(frozen=True)
 class _Work:
     """Embeds a checkpoint and keeps what comes of it."""
@@ -92,9 +115,10 @@ class _Work:
     identity: str
     folder: Path
 
-    def embed(self, entry: Entry, told: Callable[[int], object]) -> Embedded | str:
+    def embed(self, entry: Entry, progress: _Progress) -> Embedded | str:
         """What came of a checkpoint, or the sentence that says why nothing did."""
-        found = self._read(entry, told)
+        found = self._read(entry, progress)
+        progress.end()
         if isinstance(found, Embedded):
             about = {"identity": self._named(entry), "n_params": str(found.n_params), "layers": str(found.layers),
                      "said": json.dumps(found.said)}  # fmt: skip
@@ -130,20 +154,3 @@ class _Work:
 
     def _file(self, entry: Entry) -> Path:
         return self.folder / f"{fingerprint(entry.identity(self.identity))}.safetensors"
-
-
-class _Progress:
-    """Moves the bar by the bytes of one checkpoint, and ends its work where a stop was asked for."""
-
-    _lock = threading.Lock()
-
-    def __init__(self, bar: tqdm, size: int, stop: StopRequest) -> None:
-        self.bar, self.left, self.stop = bar, size, stop
-
-    def __call__(self, read: int) -> None:
-        if self.stop.asked:
-            raise Interrupted("stopped")
-        with self._lock:
-            step = min(read, self.left)
-            self.left -= step
-            self.bar.update(step)
