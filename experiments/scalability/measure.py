@@ -4,7 +4,6 @@ Words: `seed=0 paths.results=results paths.zoos=zoos`, words that say zoo and en
 embedder of a run with that encoder; without it, one is made untrained, which takes the same time.
 """
 
-import json
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from zoo_runs import measured as zoo_measured
 from peace import provenance
 from peace.config import compose, fingerprint, place, zoo_directory
 from peace.errors import PeaceError
+from peace.models.saving import load_producer
 from peace.reporting.record import Metric, write_record
 from peace.zoo.storage import Zoo
 
@@ -47,6 +47,7 @@ def main(
     trained = [Path(word.partition("=")[2]) for word in words if word.startswith("embedder=")]
     words = [word for word in words if not word.startswith("embedder=")]
     torch.set_num_threads(THREADS)
+    embedder = load_producer(trained[0])[1] if trained else "untrained"
     config = compose("embed", words)
     root, zoo, started = place(config, "results") / "records", Zoo.open(zoo_directory(config)), time.perf_counter()
     origin = {"zoo": zoo.hash, "config": fingerprint({"zoo": config["zoo"], "encoder": config["encoder"]}),
@@ -56,7 +57,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             run, table = zoo_measured(words, size, Path(folder), config["seed"], *trained)
             runs[size].append(run)
-    made = _Written(root, config["seed"], origin, started, _embedder(trained))
+    made = _Written(root, config["seed"], origin, started, embedder)
     paths = [made.write({"models": str(size)}, _of_runs(found), {"models": size, "repeats": repeats})
              for size, found in runs.items()]  # fmt: skip
     paths.append(made.write({"models": "line"}, _line(runs, million, config["seed"]), {"repeats": repeats}))
@@ -74,11 +75,6 @@ class _Written:
         """Writes a record and returns its path."""
         seconds = time.perf_counter() - self.started
         return write_record(self.root, EXPERIMENT, row, self.seed, metrics, counts, self.origin, seconds, self.notes)
-
-
-def _embedder(trained: Sequence[Path]) -> str:
-    """The hash of the trained embedder."""
-    return "untrained" if not trained else json.loads((trained[0] / "embedder.json").read_text())["hash"]
 
 
 def _of_runs(runs: Sequence[Run]) -> dict[str, Metric]:

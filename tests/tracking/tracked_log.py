@@ -16,19 +16,17 @@ _PATIENCE = 30  # seconds
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Every whole record of a log, each piece's checksum compared."""
+    """Every record of a log, each piece's checksum compared."""
     content = path.read_bytes()
-    assert content[:4] in (b"", b":W&B")
+    assert content[:4] == b":W&B"
     place, whole = _HEADER, b""
-    while place + _HEADER <= len(content):
+    while place < len(content):
         if (left := _BLOCK - place % _BLOCK) < _HEADER:
             place += left
             continue
         checksum, length, kind = struct.unpack_from("<IHB", content, place)
         piece = content[place + _HEADER : place + _HEADER + length]
-        if len(piece) < length:
-            return
-        assert checksum == zlib.crc32(bytes([kind]) + piece) & 0xFFFFFFFF
+        assert checksum == zlib.crc32(bytes([kind]) + piece) & 0xFFFFFFFF and len(piece) == length
         place += _HEADER + length
         whole = piece if kind in (_FULL, _FIRST) else whole + piece
         if kind in (_FULL, _LAST):
@@ -41,10 +39,13 @@ def _ended(path: Path) -> list[Record]:
     """The records of a run that ended: wandb's service may still write the last of them when `finish` returns."""
     until = time.monotonic() + _PATIENCE
     while True:
-        found = list(records(path))
-        if any(record.WhichOneof("record_type") == "exit" for record in found):
+        try:
+            found = list(records(path))
+            assert any(record.WhichOneof("record_type") == "exit" for record in found), f"no end of the run in {path}"
             return found
-        assert time.monotonic() < until, f"no end of the run in {path}: {found}"
+        except (AssertionError, struct.error):
+            if time.monotonic() > until:
+                raise
         time.sleep(0.05)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from peace.augmentations.near_duplicate import NearDuplicate
 from peace.errors import InputError
 from peace.losses.bank import Bank
 from peace.losses.pairs import Pairs
@@ -150,7 +151,7 @@ def test_dropout_is_a_function_of_seed_and_step(views: Views, make_module: Make)
 def test_the_bank_is_filled_in_training_only_and_after_the_gradients(
     make_data: Callable[..., ZooData], make_module: Make
 ) -> None:
-    data, bank = make_data(), Bank(8, 8)
+    data, bank = make_data(augmentations=[NearDuplicate()], value="test_accuracy"), Bank(8, 8)
     module: Contrastive = make_module("aggregator.dropout=0.0", bank=bank)
     first, second = data.views(0), data.views(1)
     (probe,) = data.val_dataloader()
@@ -164,6 +165,7 @@ def test_the_bank_is_filled_in_training_only_and_after_the_gradients(
     projections = first.split(module.embedder.project(module.embedder.embed(first.pairs)))[1].detach()
     assert bank.taken == 6 and torch.equal(bank.memory().facts.groups, first.facts.groups)
     assert torch.equal(bank.memory().facts.values, first.partners.values)
+    assert not torch.equal(first.partners.values, first.facts.values)
     torch.testing.assert_close(bank.memory().vectors, F.normalize(projections, dim=1))
     views = second.split(module.embedder.project(module.embedder.embed(second.pairs)))
     expected = module.loss(Pairs(*views, second.facts, bank.memory())).item()

@@ -1,6 +1,9 @@
 """Models of a zoo as stacks in memory."""
 
+from collections.abc import Mapping
+
 import pandas as pd
+import torch
 from torch import Tensor
 
 from peace.graph.build import from_architecture
@@ -19,14 +22,15 @@ def load_stacks(zoo: Zoo, rows: pd.DataFrame) -> tuple[list[Stack], pd.DataFrame
     return stacks, pd.concat(parts, ignore_index=True)
 
 
-def single(architecture: str, tensors: dict[str, Tensor]) -> Stack:
-    """Returns one state dict as a stack of one model, in float32.
+def single(architecture: str, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Stack:
+    """Returns one state dict as a stack of one model.
 
     Args:
         architecture: JSON of its `architecture_config`.
         tensors: Its state dict.
+        dtype: The type wanted.
     """
-    return Stack.of(from_architecture(architecture), {name: tensor[None].float() for name, tensor in tensors.items()})
+    return Stack.of(from_architecture(architecture), {name: tensor[None].to(dtype) for name, tensor in tensors.items()})
 
 
 def chunks(zoo: Zoo, rows: pd.DataFrame, models: int) -> list[pd.DataFrame]:

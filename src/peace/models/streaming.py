@@ -128,6 +128,6 @@ def _whole(embedder: Embedder, checkpoint: Checkpoint, weights: StoredWeights, t
     state = rebuilt.fit.renamed(dict(weights))
     told(sum(map(weights.bytes, weights)))
     if (architecture := checkpoint.metadata.get("architecture_config")) is not None:
-        return embedder.encoder(embedder.reading(single(architecture, state).to(weights.dtype)))
+        return embedder.encoder(embedder.reading(single(architecture, state, weights.dtype)))
     group = derive(rebuilt.module, *rebuilt.inputs)
     return embedder.encoder(embedder.reading.of_models(group, from_group(group), [state], weights.dtype))

@@ -12,7 +12,7 @@ from torch import Tensor
 from peace.errors import InputError
 from peace.zoo.readers import read_shapes, read_state_dict
 from peace.zoo.storage import Zoo
-from peace.zoo.weight_files import SHARDS, SUFFIXES, weight_files
+from peace.zoo.weight_files import SHARDS, SUFFIXES, shard_index, weight_files
 
 CONFIG = "config.json"
 
@@ -60,7 +60,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             file or `config.json` cannot be read.
     """
     path = Path(path)
-    index = _index(path)
+    index = shard_index(path) if path.is_dir() else path if path.match(SHARDS) else None
     files = _shards(index) if index else (_only(path) if path.is_dir() else path,)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
@@ -87,12 +87,6 @@ def zoo_checkpoint(zoo: Zoo, model: str) -> Checkpoint:
     }
     about = {"architecture": record.architecture, "architecture_config": record.architecture_config}
     return Checkpoint(zoo.folder / model, (), tensors, about)
-
-
-def _index(path: Path) -> Path | None:
-    """The index of shards that a path is, or that a folder holds one of."""
-    found = sorted(path.glob(SHARDS)) if path.is_dir() else [path] * path.match(SHARDS)
-    return found[0] if len(found) == 1 else None
 
 
 def _only(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from peace.errors import InputError
 from peace.zoo.checkpoint import CONFIG
-from peace.zoo.weight_files import SHARDS, SUFFIXES, is_training_state, weight_files
+from peace.zoo.weight_files import SHARDS, SUFFIXES, is_training_state, shard_index, weight_files
 
 MANIFEST = "manifest.jsonl"
 TEXTS = ("task", "dataset", "architecture", "family", "modality", "metric", "licence", "source", "run_id", "split")
@@ -97,12 +97,11 @@ def _name(path: Path, root: Path) -> str:
 def _below(folder: Path) -> Iterator[Path]:
     """Yields the checkpoints in a folder and below it."""
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    indices = sorted(folder.glob(SHARDS))
     files = weight_files(folder)
-    if len(indices) == 1 or (len(files) == 1 and (folder / CONFIG).is_file()):
+    if shard_index(folder) or (len(files) == 1 and (folder / CONFIG).is_file()):
         yield folder
     else:
-        yield from indices or files
+        yield from sorted(folder.glob(SHARDS)) or files
     for path in inside:
         if path.is_dir():
             yield from _below(path)

@@ -13,6 +13,12 @@ _HUB_SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _HUB_TORCH = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 
+def shard_index(folder: Path) -> Path | None:
+    """Returns the index of the checkpoint in shards that a folder is; None where it has none, or several."""
+    found = list(folder.glob(SHARDS))
+    return found[0] if len(found) == 1 else None
+
+
 def is_training_state(path: Path) -> bool:
     """Whether a file holds the state of an optimiser, a generator and the like beside a model."""
     return _STATE.fullmatch(path.name) is not None
