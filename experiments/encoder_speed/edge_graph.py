@@ -104,8 +104,36 @@ class EdgeGraph:
             return weights
         return [weight * gate for weight, gate in zip(weights, found.chunk(2, dim=1), strict=True)]
 
+    def filtered(self, weights: Sequence[Tensor], codes: nn.Module, filters: int) -> list[list[Tensor]]:
+        """Returns weights, [E, 1] forward and back, times functions of their taps, by layer. Shape of each: [e, K].
+
+        K is 1 where a layer has one tap, all of H functions where fewer nodes send than there are filters, else those.
+        """
+        taps, found = self._tap.split(self.counts), []
+        for weight, functions, says in zip(
+            weights, codes(self._taps).chunk(2, dim=1), (self.ins, self.outs), strict=True
+        ):
+            found.append([])
+            for layer, axis, own, tap in zip(self.graph.layers, says, weight.split(self.counts), taps, strict=True):
+                few = self.graph.axes[axis].size // layer.groups < filters
+                chosen = functions if few else functions[:, :: functions.shape[1] // filters]
+                found[-1].append(own if layer.n_tap == 1 else own * chosen[tap])
+        return found
+
+    def sent(self, states: Tensor, direction: int, weights: Sequence[Tensor]) -> Tensor:
+        """Returns the sums over all layers' edges, those of one K at once. Shape: [N, H], of [e, K] by layer."""
+        index, pass_on, total = (self.ahead, self.back)[direction].split(self.counts, dim=1), Messages(), 0
+        for width in sorted({weight.shape[1] for weight in weights}):
+            alike = [place for place, weight in enumerate(weights) if weight.shape[1] == width]
+            ends, joined = (
+                torch.cat([index[place] for place in alike], 1),
+                torch.cat([weights[place] for place in alike]),
+            )
+            total = total + pass_on(states, ends, joined)
+        return total
+
     def swept(
-        self, codes: Sequence[nn.Module], weights: Sequence[Tensor], bias_direction: Tensor | None = None
+        self, codes: Sequence[nn.Module], weights: Sequence[Sequence[Tensor]], bias_direction: Tensor | None = None
     ) -> Iterator[Tensor]:
         """Yields what reaches each node from the inputs, then what it contributes to the outputs. Shape: [N, H].
 
@@ -113,15 +141,14 @@ class EdgeGraph:
 
         Args:
             codes: Of the places of input nodes, of output nodes.
-            weights: On the way forward, on the way back. Shape: [E, K].
+            weights: On the way forward, on the way back, by layer. Shape of each: [e, K].
             bias_direction: What a bias of 1 adds on the way forward.
         """
         pass_on = Messages()
         for direction in range(2):
             total = torch.where(self.begins[direction], codes[direction](self._places)[self._place], 0.0)
-            of_layer = weights[direction].split(self.counts)
             for leg in self.legs[direction]:
-                total = total + pass_on(total / leg.root, leg.index, of_layer[leg.layer])
+                total = total + pass_on(total / leg.root, leg.index, weights[direction][leg.layer])
                 if bias_direction is not None and direction == 0 and self.graph.layers[leg.layer].bias:
                     total = total + leg.there * self.bias * bias_direction
             yield total / self._roots[direction]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from peace.encoders.layer_gnn import LayerGNN
-from peace.encoders.network_gnn import NetworkGNN
+from peace.encoders.network_gnn import FILTERS, NetworkGNN
 from peace.graph.pyg import GraphReading
 
 
@@ -33,17 +33,16 @@ def layer_gnn(encoder: LayerGNN, edges: EdgeGraph) -> Tensor:
 
 def network_gnn(encoder: NetworkGNN, edges: EdgeGraph) -> Tensor:
     """Returns tokens of `network_gnn` from the network reading. Shape: [models, L, 16 H + 1]."""
-    pass_on = Messages()
     # Scales: a layer's weights at root-mean-square row norm 1, rows being those of the receiving side.
     norm = scatter(edges.weight[:, 0].square(), edges.of_layer, dim_size=edges.models * edges.layers).sqrt()
     unit = edges.weight / norm[edges.of_layer][:, None]
     rooted = [unit * edges.sizes[ends[edges.edge_layer]].sqrt()[:, None] for ends in (edges.outs, edges.ins)]
-    weights = edges.gated(rooted, encoder.tap_filters)
+    weights = edges.filtered(rooted, encoder.tap_filters, FILTERS)
     swept = torch.cat(list(edges.swept((encoder.input_codes, encoder.output_codes), weights)), dim=1)
     state = encoder.start(swept) + _bias(edges, norm)[:, None] * encoder.bias_direction
     for step in encoder.steps:
-        from_inputs, from_outputs = pass_on(state, edges.ahead, weights[0]), pass_on(state, edges.back, weights[1])
-        state = state + step.update(torch.cat([state, from_inputs, from_outputs], dim=1))
+        met = [edges.sent(state, direction, each) for direction, each in enumerate(weights)]
+        state = state + step.update(torch.cat([state, *met], dim=1))
     feature = encoder.readout(torch.cat([state, swept], dim=1))
     return edges.tokens(encoder.mean, feature, norm.log().view(edges.models, -1, 1))
 

@@ -14,7 +14,7 @@ def scale_gnn(encoder: ScaleGNN, edges: EdgeGraph) -> Tensor:
     pass_on, sweeps = Messages(), encoder.sweeps
     weights = edges.gated((edges.weight, edges.weight), sweeps.tap_gates)
     codes = (sweeps.input_codes, sweeps.output_codes)
-    x, y = edges.swept(codes, weights, sweeps.bias_direction)
+    x, y = edges.swept(codes, [each.split(edges.counts) for each in weights], sweeps.bias_direction)
     h, g = x, y
     for step in encoder.steps:
         m = pass_on(step.forward_message(h), edges.ahead, weights[0])
@@ -48,7 +48,7 @@ def _size(edges: EdgeGraph, states: Tensor) -> Tensor:
 def edge_gnn(encoder: EdgeGNN, edges: EdgeGraph) -> Tensor:
     """Returns tokens of `edge_gnn` from the network reading. Shape: [models, L, 16 H + E + 1]."""
     pass_on, sweeps, layers = Messages(), encoder.sweeps, edges.models * edges.layers
-    weights = edges.gated((edges.weight, edges.weight), sweeps.tap_gates)
+    weights = [each.split(edges.counts) for each in edges.gated((edges.weight, edges.weight), sweeps.tap_gates)]
     x, y = edges.swept((sweeps.input_codes, sweeps.output_codes), weights, sweeps.bias_direction)
     h = encoder.start(torch.cat([x / _size(edges, x), y / _size(edges, y)], dim=1))
     norm = scatter(edges.weight[:, 0].square(), edges.of_layer, dim_size=layers, reduce="mean").sqrt()

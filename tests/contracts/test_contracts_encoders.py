@@ -37,7 +37,7 @@ ENCODER, AGGREGATOR, DEAR = "network_gnn", "mean", ("gat", "geom_gcn")
 EXACT, SINGLE = 1e-10, 1e-4
 
 _MLP = {"name": "mlp", "input_shape": [2, 4, 4], "outputs": 4}
-_CNN = {"name": "cnn", "channels": [4, 5], "kernels": [2, 2], "pools": [2, 1], "input_shape": [2, 7, 7], "outputs": 4}
+_CNN = {"name": "cnn", "channels": [4, 9], "kernels": [2, 2], "pools": [2, 1], "input_shape": [2, 7, 7], "outputs": 4}
 NODES = {
     "mlp-relu": {**_MLP, "hidden": [6, 5], "activation": "relu"},
     "mlp-tanh": {**_MLP, "hidden": [6], "activation": "tanh"},

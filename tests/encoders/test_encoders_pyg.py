@@ -17,7 +17,7 @@ from peace.graph.stack import Stack
 from peace.zoo.architectures import build
 
 _IMAGE = {"input_shape": [2, 7, 7], "outputs": 4, "activation": "relu"}
-_CNN = {"name": "cnn", "channels": [4, 5], "kernels": [2, 2], "pools": [2, 1], **_IMAGE}
+_CNN = {"name": "cnn", "channels": [4, 9], "kernels": [2, 2], "pools": [2, 1], **_IMAGE}
 NODES = {
     "mlp": {"name": "mlp", "hidden": [6, 5], **_IMAGE},
     "mlp-nobias": {"name": "mlp", "hidden": [6], "bias": False, **_IMAGE},

@@ -1,6 +1,6 @@
 """The network-wide graph encoder: nodes shared between layers, so that the wiring from inputs to outputs is seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -14,10 +14,8 @@ from peace.errors import InputError
 from peace.graph.canonical import norms
 from peace.graph.stack import Stack
 
-_FILTERS = 8
-
-Filters = tuple[Tensor | None, Tensor | None]
-"""Filters of a layer's taps on the way to its outputs and back to its inputs, [n_tap, 8] each, None for one tap."""
+FILTERS = 8
+"""Functions of a tap's place by which kernels are filtered, where at least as many nodes send."""
 
 
 @ENCODERS.register("network_gnn")
@@ -26,7 +24,8 @@ class NetworkGNN(nn.Module):
 
     All layers that touch an axis share its nodes. Along a layer a message is Σ_j Σ_t A_ijt γ_t ⊙ x_j, A scaled to
     root-mean-square row norm 1. γ_t holds 8 learned functions of the tap's place, each for an eighth of the channels:
-    a kernel is filtered 8 times before any message is sent, and messages cost as if it had one tap.
+    a kernel is filtered 8 times before any message is sent, and messages cost as if it had one tap. Where fewer than 8
+    nodes send (a grey image's one channel) each channel has a function of its own: 8 would leave 8 numbers of a kernel.
 
     1. *Sweeps.* Codes of the input nodes' positions go forward through all layers, codes of the output nodes' positions
        backward, by messages alone. A node then knows x, what reaches it from each input, and y, what it contributes to
@@ -34,11 +33,12 @@ class NetworkGNN(nn.Module):
        state, with its bias. What k layers send to one axis is summed and divided by √k, so that neither residual
        streams nor concatenations grow with depth.
     2. *Steps.* `num_layers` times, states go along every layer in both directions and a node updates
-       h ← h + MLP(LayerNorm([h, m_forward, m_backward])). They are sent as they are, without a linear map
-       before: where a layer has one tap, the sum over neighbours commutes with it, and the update has one after.
-    3. *Readout.* Each node's feature is GELU(W LayerNorm([h, x, y])). The token of a layer holds the mean over its
-       output nodes and over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class 3)
-       are weighted by 8 learned functions of their position instead, so that the token keeps who is who.
+       h ← h + W (U₁ s ⊙ U₂ s), s = LayerNorm([h, m_forward, m_backward]). They are sent as they are, without a linear
+       map before: where a layer has one tap, the sum over neighbours commutes with it, and the update has one after.
+       Products hold what comes in times what goes out, which is what paths through a node add to the function.
+    3. *Readout.* Each node's feature is U₁ s ⊙ U₂ s, s = LayerNorm([h, x, y]). The token of a layer holds the mean over
+       its output nodes and over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class
+       3) are weighted by 8 learned functions of their position instead, so that the token keeps who is who.
 
     Args:
         hidden_dim: H, a multiple of 8.
@@ -52,32 +52,33 @@ class NetworkGNN(nn.Module):
 
     Reference:
         Kofinas et al. 2024, arXiv:2403.12143, for the graph (neurons as nodes, weights as edges, position features on
-        inputs and outputs). Sweeps, filters of taps and dense products are ours.
+        inputs and outputs). Shazeer 2020, arXiv:2002.05202, for products of two linear maps ("bilinear") in place of a
+        perceptron's first layer. Sweeps, filters of taps and dense products are ours.
     """
 
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
 
     def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 1) -> None:
         super().__init__()
-        if hidden_dim % _FILTERS:
+        if hidden_dim % FILTERS:
             raise InputError("channels do not divide into filters", got=f"hidden_dim {hidden_dim}",
-                             expected=f"a multiple of {_FILTERS}", do="change encoder.hidden_dim")  # fmt: skip
+                             expected=f"a multiple of {FILTERS}", do="change encoder.hidden_dim")  # fmt: skip
         self.hidden_dim, self.output_dim = hidden_dim, 2 * HEADS * hidden_dim + 1
         self.input_codes = PlaceCodes(hidden_dim)
         self.output_codes = PlaceCodes(hidden_dim)
-        self.tap_filters = PlaceCodes(2 * _FILTERS)
+        self.tap_filters = PlaceCodes(2 * hidden_dim)
         self.bias_direction = nn.Parameter(torch.randn(hidden_dim))
         self.start = nn.Linear(2 * hidden_dim, hidden_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
-        # Without a second linear map: means are linear, and every aggregator has one of its own.
-        self.readout = nn.Sequential(nn.LayerNorm(3 * hidden_dim), nn.Linear(3 * hidden_dim, hidden_dim), nn.GELU())
+        # Without a linear map behind: means are linear, and every aggregator has one of its own.
+        self.readout = _Products(3 * hidden_dim, hidden_dim)
         self.mean = NodeMean()
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
         sizes = [axis.size for axis in stack.graph.axes]
         scales = [norms(weight) for weight in stack.weights]
-        links = [_Link(stack, place, norm, self._filters(stack, place)) for place, norm in enumerate(scales)]
+        links = [_Link(stack, place, norm, self._functions(stack, place)) for place, norm in enumerate(scales)]
         swept = torch.cat([torch.cat(sides, dim=1) for sides in self._sweeps(stack, links)], dim=2)
         states = self.start(swept) + _biases(stack, scales)[:, :, None] * self.bias_direction
         # Nodes of all axes stand in one tensor, so that what is done to each node is done once.
@@ -91,12 +92,12 @@ class NetworkGNN(nn.Module):
         ]
         return torch.stack(tokens, dim=1)
 
-    def _filters(self, stack: Stack, place: int) -> Filters:
+    def _functions(self, stack: Stack, place: int) -> Sequence[Tensor | None]:
+        """Functions of a layer's taps, of each channel, on the way to its outputs and back to its inputs."""
         layer = stack.graph.layers[place]
         if layer.n_tap == 1:
             return None, None
-        ahead, back = self.tap_filters.of(layer.taps, stack.weights[0]).chunk(2, dim=1)
-        return ahead, back
+        return self.tap_filters.of(layer.taps, stack.weights[0]).chunk(2, dim=1)
 
     def _sweeps(self, stack: Stack, links: list["_Link"]) -> tuple[list[Tensor], list[Tensor]]:
         """What reaches each node from the inputs, and what it contributes to the outputs. Shape: [B, n, H] each."""
@@ -119,34 +120,52 @@ class NetworkGNN(nn.Module):
 class _Link:
     """One layer of a stack as something that messages go along."""
 
-    def __init__(self, stack: Stack, place: int, norm: Tensor, filters: Filters) -> None:
+    def __init__(self, stack: Stack, place: int, norm: Tensor, functions: Sequence[Tensor | None]) -> None:
         layer, weight = stack.graph.layers[place], stack.weights[place]
         self.out_axis, self.in_axis, self.groups = layer.out_axis, layer.in_axis, layer.groups
+        n_out, n_in = weight.shape[1] // layer.groups, weight.shape[2]
         unit = weight / norm[:, None, None, None]
-        self.ahead = _filtered(unit * weight.shape[1] ** 0.5, filters[0])
-        self.back = _filtered(unit * (layer.groups * weight.shape[2]) ** 0.5, filters[1])
+        self.ahead = _filtered(unit * weight.shape[1] ** 0.5, functions[0], n_in)
+        self.back = _filtered(unit * (layer.groups * n_in) ** 0.5, functions[1], n_out)
 
     def forward(self, states: Tensor) -> Tensor:
         """Returns messages to the output nodes. Shape: [B, n_in, H] -> [B, n_out, H]."""
-        return self._sent(to_outputs, self.ahead, states)
+        return self._sent(to_outputs, *self.ahead, states)
 
     def backward(self, states: Tensor) -> Tensor:
         """Returns messages to the input nodes. Shape: [B, n_out, H] -> [B, n_in, H]."""
-        return self._sent(to_inputs, self.back, states)
+        return self._sent(to_inputs, *self.back, states)
 
-    def _sent(self, send: Callable[..., Tensor], weight: Tensor, states: Tensor) -> Tensor:
+    def _sent(self, send: Callable[..., Tensor], weight: Tensor, gates: Tensor | None, states: Tensor) -> Tensor:
         if len(weight) == len(states):
-            return send(weight, states, None, self.groups)
+            return send(weight, states, gates, self.groups)
         # Each filter is a model of its own that moves its share of the channels.
-        shares = states.unflatten(2, (_FILTERS, -1)).transpose(1, 2).flatten(0, 1)
-        return send(weight, shares, None, self.groups).unflatten(0, (-1, _FILTERS)).transpose(1, 2).flatten(2)
+        shares = states.unflatten(2, (FILTERS, -1)).transpose(1, 2).flatten(0, 1)
+        return send(weight, shares, None, self.groups).unflatten(0, (-1, FILTERS)).transpose(1, 2).flatten(2)
 
 
-def _filtered(weight: Tensor, filters: Tensor | None) -> Tensor:
-    """Each filter's sum over taps. Shape: [B, n_out, n_in, n_tap] -> [8 B, n_out, n_in, 1]."""
-    if filters is None:
-        return weight
-    return (filters.T @ weight.flatten(1, 2).mT).flatten(0, 1).unflatten(1, weight.shape[1:3])[..., None]
+def _filtered(weight: Tensor, functions: Tensor | None, senders: int) -> tuple[Tensor, Tensor | None]:
+    """Weights and gates: each filter's sum over taps and none, or for few senders the weight and every function.
+
+    Shape: [B, n_out, n_in, n_tap] -> [8 B, n_out, n_in, 1], or as it came.
+    """
+    if functions is None or senders < FILTERS:
+        return weight, functions
+    filters = functions[:, :: functions.shape[1] // FILTERS].T.expand(len(weight), -1, -1)
+    return (filters @ weight.flatten(1, 2).mT).flatten(0, 1).unflatten(1, weight.shape[1:3])[..., None], None
+
+
+class _Products(nn.Module):
+    """Products of two linear maps of the same features, normalised before."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(inputs)
+        self.factors = nn.Linear(inputs, 2 * outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        first, second = self.factors(self.norm(features)).chunk(2, dim=-1)
+        return first * second
 
 
 class _Step(nn.Module):
@@ -154,10 +173,7 @@ class _Step(nn.Module):
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
-        inputs = 3 * hidden_dim
-        self.update = nn.Sequential(
-            nn.LayerNorm(inputs), nn.Linear(inputs, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim)
-        )
+        self.update = nn.Sequential(_Products(3 * hidden_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim))
 
     def forward(self, states: Tensor, sizes: list[int], links: list[_Link]) -> Tensor:
         """Returns the next states of every axis's nodes. Shape: [B, N, H]."""
