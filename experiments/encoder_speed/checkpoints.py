@@ -15,6 +15,7 @@ from peace import seeding
 from peace.config import compose
 from peace.encoders import ENCODERS, LayerEncoder
 from peace.encoders.edge_list import EdgeListEncoder
+from peace.encoders.layer_gnn import LayerGNN
 from peace.graph.layer_reading import read_layers
 from peace.models.embedder import Embedder, build_embedder
 from peace.models.streaming import embed_checkpoint
@@ -104,6 +105,20 @@ def operations(made: Embedder, path: Path) -> int:
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
         made.embed([stack])
     return counter.get_total_flops()
+
+
+def operations_as_written(encoder: LayerGNN, path: Path) -> int:
+    """Returns how many operations `layer_gnn` takes of a checkpoint as it is defined, every node with its own message.
+
+    In each step a message along every weight, both ways, and two perceptrons of two layers on every node; the encoder
+    takes fewer where nodes are alike.
+    """
+    graph, h = read_layers(StoredWeights(open_checkpoint(path)).shapes).graph(), encoder.output_dim
+    per_step = 0
+    for layer in graph.layers:
+        n_out, n_in = graph.axes[layer.out_axis].size, graph.axes[layer.in_axis].size
+        per_step += 4 * h * n_out * n_in // layer.groups * layer.n_tap + 8 * h**2 * (n_out + n_in)
+    return encoder.graph.made["shared"].num_layers * per_step
 
 
 def bare_product(count: int) -> Callable[[], object]:

@@ -1,7 +1,6 @@
 """Embeds and indexes zoos of growing size, and indexes a million vectors; writes one record a size and one an index.
 
-Words: `seed=0 paths.results=results paths.zoos=zoos`, words that say zoo and encoder, and `embedder=FOLDER`, a trained
-embedder of a run with that encoder; without it, one is made untrained, which takes the same time.
+Words: those of the run of `peace pretrain` whose embedder is measured, on a zoo of its own.
 """
 
 import statistics
@@ -21,7 +20,7 @@ from zoo_runs import Run
 from zoo_runs import measured as zoo_measured
 
 from peace import provenance
-from peace.config import compose, fingerprint, place, zoo_directory
+from peace.config import compose, fingerprint, place, run_directory, zoo_directory
 from peace.errors import PeaceError
 from peace.models.saving import load_producer
 from peace.reporting.record import Metric, write_record
@@ -33,21 +32,28 @@ THREADS = 2
 
 
 def main(
-    words: Sequence[str], sizes: Sequence[int] = SIZES, repeats: int = REPEATS, million: int = MILLION
+    words: Sequence[str],
+    zoo_name: str = "scalability",
+    sizes: Sequence[int] = SIZES,
+    repeats: int = REPEATS,
+    million: int = MILLION,
 ) -> list[Path]:
     """Measures, writes the records and returns their paths.
 
     Args:
-        words: `key=value` words of `configs/embed.yaml`; the zoo is `scalability` if they do not say.
+        words: `key=value` words of `configs/embed.yaml` that name a run whose embedder is trained.
+        zoo_name: The zoo whose models are embedded.
         sizes: Numbers of models, the largest last.
         repeats: How often each size is measured.
         million: Size of the indexes, and where the line is read off.
+
+    Raises:
+        InputError: The run has no embedder, or the zoo too few models.
     """
-    words = [*([] if any(word.startswith("zoo=") for word in words) else ["zoo=scalability"]), *words]
-    trained = [Path(word.partition("=")[2]) for word in words if word.startswith("embedder=")]
-    words = [word for word in words if not word.startswith("embedder=")]
     torch.set_num_threads(THREADS)
-    embedder = load_producer(trained[0])[1] if trained else "untrained"
+    embedder = run_directory(compose("embed", words)) / "embedder"
+    _, content_hash = load_producer(embedder)
+    words = [*(word for word in words if not word.startswith("zoo=")), f"zoo={zoo_name}"]
     config = compose("embed", words)
     root, zoo, started = place(config, "results") / "records", Zoo.open(zoo_directory(config)), time.perf_counter()
     origin = {"zoo": zoo.hash, "config": fingerprint({"zoo": config["zoo"], "encoder": config["encoder"]}),
@@ -55,9 +61,9 @@ def main(
     runs: dict[int, list[Run]] = {size: [] for size in sizes}
     for size in tqdm([size for size in sizes for _ in range(repeats)], unit=" runs", disable=None):
         with tempfile.TemporaryDirectory() as folder:
-            run, table = zoo_measured(words, size, Path(folder), config["seed"], *trained)
+            run, table = zoo_measured(words, size, Path(folder), config["seed"], embedder)
             runs[size].append(run)
-    made = _Written(root, config["seed"], origin, started, embedder)
+    made = _Written(root, config["seed"], origin, started, content_hash)
     paths = [made.write({"models": str(size)}, _of_runs(found), {"models": size, "repeats": repeats})
              for size, found in runs.items()]  # fmt: skip
     paths.append(made.write({"models": "line"}, _line(runs, million, config["seed"]), {"repeats": repeats}))

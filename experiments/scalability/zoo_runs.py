@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from peace.config import compose, run_directory, zoo_directory
 from peace.embeddings.table import EmbeddingTable
 from peace.errors import InputError, PeaceError
 from peace.index.faiss_index import FaissIndex
-from peace.models.saving import build_producer, save_producer
 from peace.zoo.storage import Zoo, usable, write_manifest
 
 QUERIES = 500
@@ -45,17 +43,15 @@ class Run:
     milliseconds: np.ndarray
 
 
-def measured(
-    words: Sequence[str], models: int, folder: Path, seed: int, embedder: Path | None = None
-) -> tuple[Run, EmbeddingTable]:
+def measured(words: Sequence[str], models: int, folder: Path, seed: int, embedder: Path) -> tuple[Run, EmbeddingTable]:
     """Returns what embedding and indexing the first models of a zoo took, and their table.
 
     Args:
-        words: Words that say zoo and embedder.
+        words: Words that say the zoo, and how the embedder was trained.
         models: How many models of the zoo.
         folder: Where the smaller zoo, its run and its index are made.
-        seed: Of the queries, and of an untrained embedder.
-        embedder: A folder with a trained embedder of the same words; without it, one is made untrained.
+        seed: Of the queries.
+        embedder: The folder of the trained embedder.
 
     Raises:
         InputError: The zoo has fewer usable models.
@@ -64,11 +60,7 @@ def measured(
     here = [*words, f"paths.zoos={folder / 'zoos'}", f"paths.runs={folder / 'runs'}", "tracking=none"]
     config = compose("index", here)
     _first_models(Zoo.open(zoo_directory(compose("embed", words))), zoo_directory(config), models)
-    if embedder:
-        shutil.copytree(embedder, run_directory(config) / "embedder")
-    else:
-        torch.manual_seed(seed)
-        save_producer(run_directory(config) / "embedder", build_producer(config), config, {})
+    shutil.copytree(embedder, run_directory(config) / "embedder")
     embedding, peak = _command("embed", *here, "embed.checkpoints=all", "embed.copies=false")
     indexing, _ = _command("index", *here, "index=exact")
     table = EmbeddingTable.load(run_directory(config) / "embeddings.safetensors")

@@ -17,9 +17,10 @@ from encoder_speed import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
-from peace.config import folder
+from peace.config import compose, folder
 from peace.encoders import ENCODERS
 from peace.errors import InputError
+from peace.models.embedder import build_embedder
 from peace.reporting.record import read_records
 from peace.reporting.table import make_table
 from peace.zoo.readers import write_safetensors
@@ -90,6 +91,7 @@ def test_large_checkpoints_are_timed_beside_a_product(tmp_path: Path, monkeypatc
     value = {name: metric.value for name, metric in layer.metrics.items()}
     assert layer.row == {"part": "large", "encoder": "layer_gnn"} and value["tiny_memory"] == 3
     assert value["tiny_ratio"] == pytest.approx(value["tiny_seconds"] / value["tiny_seconds_of_product"], rel=1e-3)
+    assert value["tiny_ratio_as_written"] < value["tiny_ratio"], "nodes that are alike cost nothing"
     assert layer.counts["tiny, bytes"] > 4 * 300_000 and layer.counts["tiny, operations"] > 2 * 300_000
     assert raw.metrics.keys() == {"tiny_seconds", "tiny_memory"}, "it folds weights, and multiplies none"
 
@@ -98,6 +100,18 @@ def test_a_bare_product_has_as_many_operations_as_asked_for() -> None:
     with FlopCounterMode(display=False) as counter:
         checkpoints.bare_product(10**9)()
     assert counter.get_total_flops() == pytest.approx(10**9, rel=0.01)
+
+
+def test_operations_as_written_are_those_of_steps_on_nodes_that_differ(tmp_path: Path) -> None:
+    path = tmp_path / "two.safetensors"
+    tensors = {"0.weight": torch.randn(30, 20), "0.bias": torch.randn(30), "1.weight": torch.randn(7, 30)}
+    write_safetensors(path, tensors, {})
+    made = {
+        steps: build_embedder(compose("pretrain", ["encoder=layer_gnn", f"encoder.num_layers={steps}"]))
+        for steps in (2, 3)
+    }
+    counted = {steps: checkpoints.operations(made[steps], path) for steps in made}
+    assert checkpoints.operations_as_written(made[3].encoder, path) == 3 * (counted[3] - counted[2])
 
 
 def test_attention_is_counted(tmp_path: Path) -> None:

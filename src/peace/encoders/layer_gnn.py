@@ -111,12 +111,13 @@ def _sent(
 def _inverse_roots(weight: Tensor, groups: int) -> list[Tensor]:
     """1 / √deg of each input node and of each output node, degrees being sums of absolute weights. [B, n, 1] each."""
     rows = weight.flatten(2).unflatten(1, (groups, -1))
-    of_edges, of_outputs = 0, []
-    # Absolute values of as many rows at a time as stay in a processor's cache.
+    of_edges, of_outputs, ones = 0, [], rows.new_ones(rows.shape[3], 1)
+    # Absolute values of as many rows at a time as stay in a processor's cache; products with ones, because sums over
+    # one dimension of several are slower.
     for some in rows.split(max(_CACHED // (rows[:, :, 0].numel()), 1), dim=2):
         absolute = some.abs()
-        of_edges = of_edges + absolute.sum(2)
-        of_outputs.append(absolute.sum(3))
+        of_edges = of_edges + (rows.new_ones(1, absolute.shape[2]) @ absolute)[:, :, 0]
+        of_outputs.append((absolute @ ones)[..., 0])
     # Taps are summed last: sums over two dimensions at a time are several times slower.
     of_inputs = of_edges.unflatten(2, weight.shape[2:]).sum(3).flatten(1)
     degrees = (of_inputs, torch.cat(of_outputs, dim=2).flatten(1))
