@@ -72,13 +72,30 @@ def test_a_folder_is_its_weights_and_its_config(tmp_path: Path) -> None:
     assert found.config == {"architecture": "resnet18"}
 
 
-def test_shards_are_put_together(tmp_path: Path) -> None:
+def sharded(folder: Path, save: Callable[..., None], stem: str, suffix: str) -> Path:
     names = list(TENSORS)
-    files = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(names)}
+    files = {name: f"{stem}-0000{1 + place % 2}-of-00002.{suffix}" for place, name in enumerate(names)}
     for file in set(files.values()):
-        save_file({name: TENSORS[name] for name in names if files[name] == file}, tmp_path / file)
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
-    assert shapes(open_checkpoint(tmp_path)) == EXPECTED
+        save({name: TENSORS[name] for name in names if files[name] == file}, folder / file)
+    index = folder / f"{stem}.{suffix}.index.json"
+    index.write_text(json.dumps({"weight_map": files}))
+    return index
+
+
+@pytest.mark.parametrize(
+    ("save", "stem", "suffix"), [(save_file, "model", "safetensors"), (torch.save, "pytorch_model", "bin")]
+)
+def test_shards_are_put_together(tmp_path: Path, save: Callable[..., None], stem: str, suffix: str) -> None:
+    index = sharded(tmp_path, save, stem, suffix)
+    for path in (tmp_path, index):
+        found = open_checkpoint(path)
+        assert shapes(found) == EXPECTED and {file.suffix for file in found.files} == {f".{suffix}"}
+
+
+def test_shards_of_safetensors_go_before_those_of_torch_files(tmp_path: Path) -> None:
+    sharded(tmp_path, torch.save, "pytorch_model", "bin")
+    sharded(tmp_path, save_file, "model", "safetensors")
+    assert {file.suffix for file in open_checkpoint(tmp_path).files} == {".safetensors"}
 
 
 def test_a_tensor_that_an_index_lists_and_no_shard_holds_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from peace.errors import InputError
 from peace.zoo.checkpoint import open_checkpoint
 from peace.zoo.collection import collection
+from peace.zoo.stored import StoredWeights
 
 
 def file(path: Path) -> Path:
@@ -59,6 +60,8 @@ def test_a_model_in_both_formats_of_the_hub_is_one_and_a_training_state_is_none(
         if folder != "bare":
             (root / folder / "config.json").write_text("{}")
     (root / "shards" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": shards[0]}}))
+    for folder in ("bare", "shards"):
+        (root / folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"w": shards[1]}}))
     found = collection(str(root))
     assert [entry.id for entry in found] == ["bare/model.safetensors", "hub", "mine", "shards", "torch"]
     assert [open_checkpoint(entry.path).files[0].name for entry in found] == [
@@ -73,6 +76,23 @@ def test_a_model_in_both_formats_of_the_hub_is_one_and_a_training_state_is_none(
     # Models of other names are several, whatever their formats.
     file(root / "mine" / "b.safetensors")
     assert [entry.id for entry in collection(str(root / "mine"))] == ["a.bin", "b.safetensors"]
+
+
+def test_a_checkpoint_in_shards_of_torch_files_is_one(tmp_path: Path) -> None:
+    names = [f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
+    for number, name in enumerate(names):
+        file(tmp_path / "models" / "big" / name)
+        torch.save({f"w{number}": torch.ones(2, 2)}, tmp_path / "models" / "big" / name)
+    index = tmp_path / "models" / "big" / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {f"w{number}": name for number, name in enumerate(names)}}))
+    for place, name in ((tmp_path / "models", "big"), (index, index.name)):
+        (entry,) = collection(str(place))
+        assert entry.id == name and [path.name for path in open_checkpoint(entry.path).files] == names
+        assert {key: weight.sum() for key, weight in StoredWeights(open_checkpoint(entry.path)).items()} == {
+            "w0": 4,
+            "w1": 4,
+        }
+        assert entry.size == sum(path.stat().st_size for path in index.parent.iterdir())
 
 
 def test_a_link_that_leads_nowhere_is_told_when_it_is_read(tmp_path: Path) -> None:

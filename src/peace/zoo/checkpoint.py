@@ -12,7 +12,7 @@ from torch import Tensor
 from peace.errors import InputError
 from peace.zoo.readers import read_shapes, read_state_dict
 from peace.zoo.storage import Zoo
-from peace.zoo.weight_files import SHARDS, SUFFIXES, shard_index, weight_files
+from peace.zoo.weight_files import SUFFIXES, is_shard_index, shard_index, weight_files
 
 CONFIG = "config.json"
 
@@ -48,9 +48,9 @@ class Checkpoint:
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Returns a checkpoint file, or a folder of weights with its `config.json`.
 
-    A folder holds one file of weights, or several that a `*.safetensors.index.json` lists; a safetensors file goes
-    before torch files, and the state of a training run is no weights. A file given by its own name is taken alone: what
-    lies beside it may belong to another.
+    A folder holds one file of weights, or several that an index of the Hub lists (`*.safetensors.index.json`, or
+    `*.bin.index.json` for torch files); safetensors go before torch files, and the state of a training run is no
+    weights. A file given by its own name is taken alone: what lies beside it may belong to another.
 
     Args:
         path: A file that `read_state_dict` can read, an index of shards, or such a folder.
@@ -60,7 +60,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             file or `config.json` cannot be read.
     """
     path = Path(path)
-    index = shard_index(path) if path.is_dir() else path if path.match(SHARDS) else None
+    index = shard_index(path) if path.is_dir() else path if is_shard_index(path) else None
     files = _shards(index) if index else (_only(path) if path.is_dir() else path,)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}

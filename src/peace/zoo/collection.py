@@ -8,7 +8,7 @@ from pathlib import Path
 
 from peace.errors import InputError
 from peace.zoo.checkpoint import CONFIG
-from peace.zoo.weight_files import SHARDS, SUFFIXES, is_training_state, shard_index, weight_files
+from peace.zoo.weight_files import SUFFIXES, is_shard_index, is_training_state, shard_index, shard_indices, weight_files
 
 MANIFEST = "manifest.jsonl"
 TEXTS = ("task", "dataset", "architecture", "family", "modality", "metric", "licence", "source", "run_id", "split")
@@ -77,7 +77,7 @@ def _at(place: str) -> Iterator[tuple[Path, str]]:
     for path in paths:
         if path.is_dir():
             yield from ((below, _name(below, fixed)) for below in _below(path))
-        elif path.match(SHARDS) or (path.suffix not in _NO_WEIGHTS and not is_training_state(path)):
+        elif is_shard_index(path) or (path.suffix not in _NO_WEIGHTS and not is_training_state(path)):
             yield path, _name(path, fixed)
 
 
@@ -101,14 +101,14 @@ def _below(folder: Path) -> Iterator[Path]:
     if shard_index(folder) or (len(files) == 1 and (folder / CONFIG).is_file()):
         yield folder
     else:
-        yield from sorted(folder.glob(SHARDS)) or files
+        yield from shard_indices(folder) or files
     for path in inside:
         if path.is_dir():
             yield from _below(path)
 
 
 def _entry(path: Path, name: str, about: dict[str, str]) -> Entry:
-    files = _own(path) if path.is_dir() or path.match(SHARDS) else [path]
+    files = _own(path) if path.is_dir() or is_shard_index(path) else [path]
     states = [file.stat() for file in files if file.is_file()]
     return Entry(
         name,

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-SHARDS = "*.safetensors.index.json"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".th")
+
+_SAFE_INDEX, _TORCH_INDEX = ".safetensors.index.json", ".bin.index.json"
 
 # The state of a training run, as the Hub's trainers name it: no model.
 _STATE = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state)([_-].*)?\.(pt|pth|bin)")
@@ -13,9 +14,20 @@ _HUB_SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _HUB_TORCH = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 
+def is_shard_index(path: Path) -> bool:
+    """Whether a file lists the shards of a checkpoint."""
+    return path.name.endswith((_SAFE_INDEX, _TORCH_INDEX))
+
+
+def shard_indices(folder: Path) -> list[Path]:
+    """Returns the indices of shards in a folder, sorted; of torch files only where it has no safetensors of the Hub."""
+    safe = sorted(folder.glob(f"*{_SAFE_INDEX}"))
+    return safe or ([] if _has_safe(folder) else sorted(folder.glob(f"*{_TORCH_INDEX}")))
+
+
 def shard_index(folder: Path) -> Path | None:
     """Returns the index of the checkpoint in shards that a folder is; None where it has none, or several."""
-    found = list(folder.glob(SHARDS))
+    found = shard_indices(folder)
     return found[0] if len(found) == 1 else None
 
 
@@ -31,5 +43,9 @@ def weight_files(folder: Path) -> list[Path]:
     """
     files = (path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.is_dir())
     found = sorted(path for path in files if not path.name.startswith(".") and not is_training_state(path))
-    twice = any(_HUB_SAFE.fullmatch(path.name) for path in found)
+    twice = _has_safe(folder)
     return [path for path in found if not (twice and _HUB_TORCH.fullmatch(path.name))]
+
+
+def _has_safe(folder: Path) -> bool:
+    return any(_HUB_SAFE.fullmatch(path.name) for path in folder.iterdir())
