@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,18 @@ class Leg:
     root: Tensor
 
 
+class Filtered(NamedTuple):
+    """Weights times functions of their taps, in one direction.
+
+    Attributes:
+        of_layers: Those of each layer. Shape of each: [e, K].
+        together: Edges and weights of all layers of one K. Shapes: [2, e], [e, K].
+    """
+
+    of_layers: Sequence[Tensor]
+    together: Sequence[tuple[Tensor, Tensor]]
+
+
 class EdgeGraph:
     """Graphs of some models of one architecture as PyG holds them, the edges of a layer next to each other.
 
@@ -84,6 +97,8 @@ class EdgeGraph:
         self._tapped = self._tapped.repeat_interleave(torch.tensor(taps))[:, None]
         self._places = torch.cat([grid_positions(axis.shape, self.weight) for axis in graph.axes])
         self._place = _row([axis.size for axis in graph.axes], self.node_axis, data.node_place)
+        # Filled by the first steps, which do not count.
+        self._joined: dict[tuple[bool, tuple[int, ...]], Tensor] = {}
         self.legs, self._roots = zip(*(self._sweep(direction) for direction in range(2)), strict=True)
         self.shares = [self._shares(*ends) for ends in ((self.outs, self.ins), (self.ins, self.outs))]
 
@@ -104,33 +119,34 @@ class EdgeGraph:
             return weights
         return [weight * gate for weight, gate in zip(weights, found.chunk(2, dim=1), strict=True)]
 
-    def filtered(self, weights: Sequence[Tensor], codes: nn.Module, filters: int) -> list[list[Tensor]]:
-        """Returns weights, [E, 1] forward and back, times functions of their taps, by layer. Shape of each: [e, K].
+    def filtered(self, weights: Sequence[Tensor], codes: nn.Module, filters: int) -> list["Filtered"]:
+        """Returns weights, [E, 1] forward and back, times functions of their taps.
 
         K is 1 where a layer has one tap, all of H functions where fewer nodes send than there are filters, else those.
         """
         taps, found = self._tap.split(self.counts), []
-        for weight, functions, says in zip(
-            weights, codes(self._taps).chunk(2, dim=1), (self.ins, self.outs), strict=True
-        ):
-            found.append([])
+        ends = ((self.ahead, self.ins), (self.back, self.outs))
+        for weight, functions, (index, says) in zip(weights, codes(self._taps).chunk(2, dim=1), ends, strict=True):
+            of_layers = []
             for layer, axis, own, tap in zip(self.graph.layers, says, weight.split(self.counts), taps, strict=True):
                 few = self.graph.axes[axis].size // layer.groups < filters
                 chosen = functions if few else functions[:, :: functions.shape[1] // filters]
-                found[-1].append(own if layer.n_tap == 1 else own * chosen[tap])
+                of_layers.append(own if layer.n_tap == 1 else own * chosen[tap])
+            found.append(Filtered(of_layers, self._together(index, weight, of_layers)))
         return found
 
-    def sent(self, states: Tensor, direction: int, weights: Sequence[Tensor]) -> Tensor:
-        """Returns the sums over all layers' edges, those of one K at once. Shape: [N, H], of [e, K] by layer."""
-        index, pass_on, total = (self.ahead, self.back)[direction].split(self.counts, dim=1), Messages(), 0
-        for width in sorted({weight.shape[1] for weight in weights}):
-            alike = [place for place, weight in enumerate(weights) if weight.shape[1] == width]
-            ends, joined = (
-                torch.cat([index[place] for place in alike], 1),
-                torch.cat([weights[place] for place in alike]),
-            )
-            total = total + pass_on(states, ends, joined)
-        return total
+    def _together(self, index: Tensor, weight: Tensor, of_layers: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        if not self._tapped.any():
+            return [(index, weight)]
+        widths, found = [each.shape[1] for each in of_layers], []
+        for width in sorted(set(widths)):
+            alike = tuple(place for place, each in enumerate(widths) if each == width)
+            key = (index is self.back, alike)
+            if key not in self._joined:
+                parts = index.split(self.counts, dim=1)
+                self._joined[key] = torch.cat([parts[place] for place in alike], dim=1)
+            found.append((self._joined[key], torch.cat([of_layers[place] for place in alike])))
+        return found
 
     def swept(
         self, codes: Sequence[nn.Module], weights: Sequence[Sequence[Tensor]], bias_direction: Tensor | None = None

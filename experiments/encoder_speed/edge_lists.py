@@ -33,15 +33,17 @@ def layer_gnn(encoder: LayerGNN, edges: EdgeGraph) -> Tensor:
 
 def network_gnn(encoder: NetworkGNN, edges: EdgeGraph) -> Tensor:
     """Returns tokens of `network_gnn` from the network reading. Shape: [models, L, 16 H + 1]."""
+    pass_on = Messages()
     # Scales: a layer's weights at root-mean-square row norm 1, rows being those of the receiving side.
     norm = scatter(edges.weight[:, 0].square(), edges.of_layer, dim_size=edges.models * edges.layers).sqrt()
     unit = edges.weight / norm[edges.of_layer][:, None]
     rooted = [unit * edges.sizes[ends[edges.edge_layer]].sqrt()[:, None] for ends in (edges.outs, edges.ins)]
     weights = edges.filtered(rooted, encoder.tap_filters, FILTERS)
-    swept = torch.cat(list(edges.swept((encoder.input_codes, encoder.output_codes), weights)), dim=1)
+    codes = (encoder.input_codes, encoder.output_codes)
+    swept = torch.cat(list(edges.swept(codes, [each.of_layers for each in weights])), dim=1)
     state = encoder.start(swept) + _bias(edges, norm)[:, None] * encoder.bias_direction
     for step in encoder.steps:
-        met = [edges.sent(state, direction, each) for direction, each in enumerate(weights)]
+        met = [sum(pass_on(state, index, own) for index, own in each.together) for each in weights]
         state = state + step.update(torch.cat([state, *met], dim=1))
     feature = encoder.readout(torch.cat([state, swept], dim=1))
     return edges.tokens(encoder.mean, feature, norm.log().view(edges.models, -1, 1))

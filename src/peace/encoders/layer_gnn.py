@@ -116,8 +116,10 @@ def _inverse_roots(weight: Tensor, groups: int) -> list[Tensor]:
     # one dimension of several are slower.
     for some in rows.split(max(_CACHED // (rows[:, :, 0].numel()), 1), dim=2):
         absolute = some.abs()
-        of_edges = of_edges + (rows.new_ones(1, absolute.shape[2]) @ absolute)[:, :, 0]
-        of_outputs.append((absolute @ ones)[..., 0])
+        # Autocast would round them to half precision, which it does not do to sums.
+        with torch.autocast(weight.device.type, enabled=False):
+            of_edges = of_edges + (rows.new_ones(1, absolute.shape[2]) @ absolute)[:, :, 0]
+            of_outputs.append((absolute @ ones)[..., 0])
     # Taps are summed last: sums over two dimensions at a time are several times slower.
     of_inputs = of_edges.unflatten(2, weight.shape[2:]).sum(3).flatten(1)
     degrees = (of_inputs, torch.cat(of_outputs, dim=2).flatten(1))
