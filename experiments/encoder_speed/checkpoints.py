@@ -117,7 +117,7 @@ def operations_as_written(encoder: LayerGNN, path: Path) -> int:
     per_step = 0
     for layer in graph.layers:
         n_out, n_in = graph.axes[layer.out_axis].size, graph.axes[layer.in_axis].size
-        per_step += 4 * h * n_out * n_in // layer.groups * layer.n_tap + 8 * h**2 * (n_out + n_in)
+        per_step += 4 * h * n_out * n_in * layer.n_tap + 8 * h**2 * (n_out + n_in)
     return encoder.graph.made["shared"].num_layers * per_step
 
 

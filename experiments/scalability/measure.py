@@ -50,7 +50,15 @@ def main(
     Raises:
         InputError: The run has no embedder, or the zoo too few models.
     """
+    threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
+    try:
+        return _measured(words, zoo_name, sizes, repeats, million)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(words: Sequence[str], zoo_name: str, sizes: Sequence[int], repeats: int, million: int) -> list[Path]:
     embedder = run_directory(compose("embed", words)) / "embedder"
     _, content_hash = load_producer(embedder)
     words = [*(word for word in words if not word.startswith("zoo=")), f"zoo={zoo_name}"]

@@ -1,10 +1,7 @@
 """The experiment on scalability: its line, its vectors that fill, its indexes, and its records of a small zoo."""
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ import torch
 from commands_home import EXPERIMENT, WORDS, Home
 from torch.nn.functional import normalize
 
+from experiment_modules import measure_of
 from peace.config import folder
 from peace.errors import InputError
 from peace.models.saving import load_producer
@@ -19,24 +17,14 @@ from peace.reporting.record import read_records
 from peace.reporting.table import make_table
 from peace.zoo.storage import Zoo
 
-SCALABILITY = folder("experiments") / "scalability"
-
 
 @pytest.fixture(scope="module")
-def modules() -> Iterator[SimpleNamespace]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(SCALABILITY), *sys.path])
-        yield SimpleNamespace(**{name: _module(name) for name in ("growth", "million", "measure")})
+def modules() -> SimpleNamespace:
+    measure = measure_of("scalability")
+    import growth
+    import million
 
-
-def _module(name: str) -> ModuleType:
-    # Not by its name: other experiments have a `measure` too.
-    spec = importlib.util.spec_from_file_location(f"scalability_{name}", SCALABILITY / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(measure=measure, growth=growth, million=million)
 
 
 def test_the_line_has_the_least_relative_error_and_its_interval_is_that_of_the_repeats(
@@ -105,7 +93,8 @@ def test_the_records_of_a_small_zoo(
         assert records[name].counts == {"vectors": 1000, "real vectors": 40}
     assert records["exact"].metrics["recall@10"].value == 1
     table = make_table("scalability", folder("experiments"), tmp_path / "records")
-    assert "models a second" in table.markdown
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in table.markdown.splitlines()}
+    assert f"{line['of_a_million']:.3g}" in rows["Line"] and "100.0" in rows["Exact, a million"]
 
 
 def test_a_run_without_embedder_and_a_zoo_too_small_are_refused(

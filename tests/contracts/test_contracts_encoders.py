@@ -299,10 +299,10 @@ class Wired(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm = nn.Conv2d(2, 8, 3, bias=False), nn.BatchNorm2d(8)
-        self.inner = nn.Conv2d(8, 8, 3, padding=1, groups=2)
-        self.attend_norm, self.attend = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head = nn.Linear(8, 4)
+        self.stem, self.norm = nn.Conv2d(2, 16, 3, bias=False), nn.BatchNorm2d(16)
+        self.inner = nn.Conv2d(16, 16, 3, padding=1, groups=2)
+        self.attend_norm, self.attend = nn.LayerNorm(16), nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(16, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(self.stem(x)).relu()

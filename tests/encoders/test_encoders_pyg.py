@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from peace.encoders import ENCODERS
+from peace.encoders.network_gnn import FILTERS
 from peace.graph.assembly import from_group
 from peace.graph.build import from_architecture
 from peace.graph.derive import derive
@@ -35,13 +36,14 @@ class Wired(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm = nn.Conv2d(2, 6, 3, bias=False), nn.GroupNorm(1, 6)
-        self.depthwise = nn.Conv2d(6, 6, 3, groups=6, bias=False)
-        self.widen, self.narrow = nn.Conv2d(6, 8, 1, groups=2), nn.Conv2d(8, 6, 1, groups=2, bias=False)
-        self.head = nn.Linear(14, 4)
+        self.stem, self.norm = nn.Conv2d(2, 16, 3, bias=False), nn.GroupNorm(1, 16)
+        self.depthwise = nn.Conv2d(16, 16, 3, groups=16, bias=False)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False)
+        self.widen, self.narrow = nn.Conv2d(16, 8, 1, groups=2), nn.Conv2d(8, 16, 1, groups=2, bias=False)
+        self.head = nn.Linear(24, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.depthwise(self.norm(self.stem(x)).relu()).relu()
+        h = self.grouped(self.depthwise(self.norm(self.stem(x)).relu()).relu()).relu()
         wide = self.widen(h).relu()
         return self.head(torch.cat([wide, h + self.narrow(wide)], 1).mean((2, 3)))
 
@@ -54,7 +56,7 @@ def networks(name: str) -> Stack:
             key: torch.randn(MODELS, *shape, generator=draw, dtype=torch.float64) for key, shape in group.shapes.items()
         }
         stack = Stack.of(from_group(group), tensors)
-        assert {layer.groups for layer in stack.graph.layers} == {1, 2, 6}
+        assert {layer.groups for layer in stack.graph.layers} == {1, 2, 16}
         return stack
     text = json.dumps(NODES[name])
     tensors = {
@@ -90,6 +92,15 @@ def test_dense_tokens_are_those_of_messages_edge_by_edge(name: str, network: str
         assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
     spread = expected.std(0).max() / expected.abs().max()
     assert spread > 1e-3, "models with different weights have different tokens"
+
+
+@pytest.mark.parametrize("network", ["cnn", "wired"])
+@torch.no_grad()
+def test_kernels_with_few_senders_and_with_many_are_among_them(network: str) -> None:
+    encoder, stack = made("network_gnn"), networks(network)
+    edges = EdgeGraph(to_pyg(stack, 0, "network"), stack.graph, 1)
+    for direction in edges.filtered([edges.weight, edges.weight], encoder.tap_filters, FILTERS):
+        assert {weight.shape[1] for weight in direction.of_layers} - {1} == {FILTERS, encoder.hidden_dim}
 
 
 @pytest.mark.parametrize("name", EDGE_LISTS)

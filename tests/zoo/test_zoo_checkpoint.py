@@ -73,6 +73,7 @@ def test_a_folder_is_its_weights_and_its_config(tmp_path: Path) -> None:
 
 
 def sharded(folder: Path, save: Callable[..., None], stem: str, suffix: str) -> Path:
+    folder.mkdir(exist_ok=True)
     names = list(TENSORS)
     files = {name: f"{stem}-0000{1 + place % 2}-of-00002.{suffix}" for place, name in enumerate(names)}
     for file in set(files.values()):
@@ -92,10 +93,13 @@ def test_shards_are_put_together(tmp_path: Path, save: Callable[..., None], stem
         assert shapes(found) == EXPECTED and {file.suffix for file in found.files} == {f".{suffix}"}
 
 
-def test_shards_of_safetensors_go_before_those_of_torch_files(tmp_path: Path) -> None:
-    sharded(tmp_path, torch.save, "pytorch_model", "bin")
-    sharded(tmp_path, save_file, "model", "safetensors")
-    assert {file.suffix for file in open_checkpoint(tmp_path).files} == {".safetensors"}
+def test_safetensors_go_before_shards_of_torch_files(tmp_path: Path) -> None:
+    for name in ("shards", "whole"):
+        sharded(tmp_path / name, torch.save, "pytorch_model", "bin")
+    sharded(tmp_path / "shards", save_file, "model", "safetensors")
+    save_file(TENSORS, tmp_path / "whole" / "consolidated.safetensors")
+    for name in ("shards", "whole"):
+        assert {file.suffix for file in open_checkpoint(tmp_path / name).files} == {".safetensors"}
 
 
 def test_a_tensor_that_an_index_lists_and_no_shard_holds_is_named(tmp_path: Path) -> None:

@@ -95,6 +95,18 @@ def test_a_checkpoint_in_shards_of_torch_files_is_one(tmp_path: Path) -> None:
         assert entry.size == sum(path.stat().st_size for path in index.parent.iterdir())
 
 
+def test_an_index_that_is_named_changes_with_its_own_shards(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "pytorch_model-00001-of-00001.bin"):
+        file(tmp_path / name)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "pytorch_model-00001-of-00001.bin"}}))
+    before = collection(str(index))[0].identity("e")
+    os.utime(tmp_path / "model.safetensors", ns=(1, 1))
+    assert collection(str(index))[0].identity("e") == before
+    os.utime(tmp_path / "pytorch_model-00001-of-00001.bin", ns=(2**62, 2**62))
+    assert collection(str(index))[0].identity("e") != before
+
+
 def test_a_link_that_leads_nowhere_is_told_when_it_is_read(tmp_path: Path) -> None:
     root = tmp_path / "models"
     file(root / "a.safetensors")

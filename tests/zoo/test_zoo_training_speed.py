@@ -1,11 +1,11 @@
 """The experiment on training speed, on three models for two epochs: its record says what it should."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from experiment_modules import measure_of
 from peace.config import folder
 from peace.errors import InputError
 from peace.reporting.record import read_records
@@ -16,12 +16,7 @@ EXPERIMENT = "zoo_training_speed"
 
 @pytest.fixture(scope="module")
 def measure() -> ModuleType:
-    path = folder("experiments") / EXPERIMENT / "measure.py"
-    spec = importlib.util.spec_from_file_location("measure", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return measure_of(EXPERIMENT)
 
 
 def test_the_record_holds_the_times_and_the_agreement(measure: ModuleType, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ class EdgeGNN(nn.Module):
     3. *Readout.* The token of a layer holds the means of a perceptron of h over its output nodes and its input nodes,
        8 weighted sums over those with identities, the mean of e, and log r.
 
-    Memory and time grow with weights times `edge_dim`, where `network_gnn` needs a multiple of the nodes.
+    Memory and time grow with weights times `edge_dim`, where `network_gnn` needs a multiple of the nodes and,
+    along kernels that fewer than 8 nodes send, of their taps.
 
     Args:
         hidden_dim: H, of nodes.

@@ -25,7 +25,8 @@ class NetworkGNN(nn.Module):
     All layers that touch an axis share its nodes. Along a layer a message is Σ_j Σ_t A_ijt γ_t ⊙ x_j, A scaled to
     root-mean-square row norm 1. γ_t holds 8 learned functions of the tap's place, each for an eighth of the channels:
     a kernel is filtered 8 times before any message is sent, and messages cost as if it had one tap. Where fewer than 8
-    nodes send (a grey image's one channel) each channel has a function of its own: 8 would leave 8 numbers of a kernel.
+    nodes send (a grey image's one channel) each channel has a function of its own, at the cost of a message along each
+    tap: 8 would leave 8 numbers of a kernel.
 
     1. *Sweeps.* Codes of the input nodes' positions go forward through all layers, codes of the output nodes' positions
        backward, by messages alone. A node then knows x, what reaches it from each input, and y, what it contributes to
@@ -124,9 +125,8 @@ class _Link:
         layer, weight = stack.graph.layers[place], stack.weights[place]
         self.out_axis, self.in_axis, self.groups = layer.out_axis, layer.in_axis, layer.groups
         n_out, n_in = weight.shape[1] // layer.groups, weight.shape[2]
-        unit = weight / norm[:, None, None, None]
-        self.ahead = _filtered(unit * weight.shape[1] ** 0.5, functions[0], n_in)
-        self.back = _filtered(unit * (layer.groups * n_in) ** 0.5, functions[1], n_out)
+        self.ahead = _filtered(weight, weight.shape[1] ** 0.5 / norm, functions[0], n_in)
+        self.back = _filtered(weight, (layer.groups * n_in) ** 0.5 / norm, functions[1], n_out)
 
     def forward(self, states: Tensor) -> Tensor:
         """Returns messages to the output nodes. Shape: [B, n_in, H] -> [B, n_out, H]."""
@@ -144,14 +144,15 @@ class _Link:
         return send(weight, shares, None, self.groups).unflatten(0, (-1, FILTERS)).transpose(1, 2).flatten(2)
 
 
-def _filtered(weight: Tensor, functions: Tensor | None, senders: int) -> tuple[Tensor, Tensor | None]:
-    """Weights and gates: each filter's sum over taps and none, or for few senders the weight and every function.
+def _filtered(weight: Tensor, scale: Tensor, functions: Tensor | None, senders: int) -> tuple[Tensor, Tensor | None]:
+    """Scaled weights and gates: each filter's sum over taps and none, or for few senders all weights and functions.
 
-    Shape: [B, n_out, n_in, n_tap] -> [8 B, n_out, n_in, 1], or as it came.
+    Shape: [B, n_out, n_in, n_tap], [B] -> [8 B, n_out, n_in, 1], or as it came.
     """
     if functions is None or senders < FILTERS:
-        return weight, functions
-    filters = functions[:, :: functions.shape[1] // FILTERS].T.expand(len(weight), -1, -1)
+        return weight * scale[:, None, None, None], functions
+    # Filters are scaled instead, being the smaller.
+    filters = functions[:, :: functions.shape[1] // FILTERS].T * scale[:, None, None]
     return (filters @ weight.flatten(1, 2).mT).flatten(0, 1).unflatten(1, weight.shape[1:3])[..., None], None
 
 

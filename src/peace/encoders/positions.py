@@ -14,6 +14,8 @@ POSITION_DIM = 128
 
 _DIMENSIONS = 3
 _SHORTEST, _LONGEST = 2.0, 64.0
+_FEW = 1024
+"""Features of grids of so few cells are kept: every forward pass asks for the same ones."""
 
 
 def grid_positions(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -34,11 +36,23 @@ def grid_positions(shape: Sequence[int], like: Tensor) -> Tensor:
     Reference:
         Rahimi and Recht 2007, *Random features for large-scale kernel machines*; Tancik et al. 2020, arXiv:2006.10739.
     """
-    lengths = [1] * (_DIMENSIONS - len(shape)) + list(shape)
+    lengths = (*[1] * (_DIMENSIONS - len(shape)), *shape)
+    found = _kept_features(lengths) if math.prod(lengths) <= _FEW else _features(lengths)
+    return found.to(like)
+
+
+def _features(lengths: tuple[int, ...]) -> Tensor:
     axes = [torch.arange(length, dtype=torch.float64) for length in lengths]
     coordinates = torch.stack([part.flatten() for part in torch.meshgrid(*axes, indexing="ij")], dim=1)
     angles = coordinates @ _waves().T
-    return (torch.cat([angles.sin(), angles.cos()], dim=1) * math.sqrt(2 / POSITION_DIM)).to(like)
+    return torch.cat([angles.sin(), angles.cos()], dim=1) * math.sqrt(2 / POSITION_DIM)
+
+
+@lru_cache(maxsize=64)
+def _kept_features(lengths: tuple[int, ...]) -> Tensor:
+    # Made in inference mode, they could not be used in training afterwards.
+    with torch.inference_mode(False):
+        return _features(lengths)
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from peace.errors import InputError
 from peace.zoo.checkpoint import CONFIG
-from peace.zoo.weight_files import SUFFIXES, is_shard_index, is_training_state, shard_index, shard_indices, weight_files
+from peace.zoo.weight_files import (
+    SUFFIXES,
+    beside_index,
+    is_shard_index,
+    is_training_state,
+    shard_indices,
+    weight_files,
+)
 
 MANIFEST = "manifest.jsonl"
 TEXTS = ("task", "dataset", "architecture", "family", "modality", "metric", "licence", "source", "run_id", "split")
@@ -97,11 +104,11 @@ def _name(path: Path, root: Path) -> str:
 def _below(folder: Path) -> Iterator[Path]:
     """Yields the checkpoints in a folder and below it."""
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = weight_files(folder)
-    if shard_index(folder) or (len(files) == 1 and (folder / CONFIG).is_file()):
+    files, indices = weight_files(folder), shard_indices(folder)
+    if len(indices) == 1 or (len(files) == 1 and (folder / CONFIG).is_file()):
         yield folder
     else:
-        yield from shard_indices(folder) or files
+        yield from indices or files
     for path in inside:
         if path.is_dir():
             yield from _below(path)
@@ -122,7 +129,7 @@ def _entry(path: Path, name: str, about: dict[str, str]) -> Entry:
 def _own(path: Path) -> list[Path]:
     """The files beside an index of shards, or in a folder, that could belong to its checkpoint."""
     folder = path if path.is_dir() else path.parent
-    return [*weight_files(folder), *folder.glob("*.json")]
+    return [*(weight_files(path) if path.is_dir() else beside_index(path)), *folder.glob("*.json")]
 
 
 def _manifest(path: Path) -> dict[str, dict[str, str]]:

@@ -20,9 +20,14 @@ def is_shard_index(path: Path) -> bool:
 
 
 def shard_indices(folder: Path) -> list[Path]:
-    """Returns the indices of shards in a folder, sorted; of torch files only where it has no safetensors of the Hub."""
+    """Returns the indices of shards in a folder, sorted; those of torch files only where it has no safetensors."""
     safe = sorted(folder.glob(f"*{_SAFE_INDEX}"))
-    return safe or ([] if _has_safe(folder) else sorted(folder.glob(f"*{_TORCH_INDEX}")))
+    return safe or ([] if any(folder.glob("*.safetensors")) else sorted(folder.glob(f"*{_TORCH_INDEX}")))
+
+
+def beside_index(index: Path) -> list[Path]:
+    """Returns the files beside an index of shards that are of its kind, sorted."""
+    return sorted(index.parent.glob(f"*{Path(index.name.removesuffix('.index.json')).suffix}"))
 
 
 def shard_index(folder: Path) -> Path | None:
@@ -43,9 +48,5 @@ def weight_files(folder: Path) -> list[Path]:
     """
     files = (path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.is_dir())
     found = sorted(path for path in files if not path.name.startswith(".") and not is_training_state(path))
-    twice = _has_safe(folder)
+    twice = any(_HUB_SAFE.fullmatch(path.name) for path in found)
     return [path for path in found if not (twice and _HUB_TORCH.fullmatch(path.name))]
-
-
-def _has_safe(folder: Path) -> bool:
-    return any(_HUB_SAFE.fullmatch(path.name) for path in folder.iterdir())
