@@ -242,7 +242,7 @@ def damaged_data_set(home: Home) -> list[str]:
 
 CASES: dict[str, tuple[Prepared, str]] = {
     "no file": (lambda home: search(home, "absent.safetensors"), "absent.safetensors: got no file of that name"),
-    "a folder": (lambda home: search(home, home.zoo), "got a folder"),
+    "a folder": (lambda home: search(home, home.zoo), "not the folder of a checkpoint in .*no file of weights"),
     "a truncated file": (truncated_file, "truncated safetensors file: its header promises"),
     "a pickle": (raw_pickle, "a pickle that would run code: it asks for .*mkdir; it is never executed"),
     "a torch pickle": (torch_pickle, "a pickle that would run code: it asks for .*mkdir; it is never executed"),

@@ -98,6 +98,22 @@ def test_tensors_alone_are_enough(home: Home, peace: Peace, file: Path, model: p
     assert printed.out.startswith("the tensors fit mlp-32-3-") and "read as mlp-32-3-relu" in printed.out
 
 
+def test_a_folder_of_the_hub_is_a_query_too(
+    home: Home, peace: Peace, file: Path, model: pd.Series, tmp_path: Path
+) -> None:
+    whole, shards, tensors = tmp_path / "whole", tmp_path / "shards", load_file(file)
+    whole.mkdir()
+    shards.mkdir()
+    shutil.copy(file, whole / "model.safetensors")
+    names = {name: f"pytorch_model-0000{1 + place % 2}-of-00002.bin" for place, name in enumerate(tensors)}
+    for shard in set(names.values()):
+        torch.save({name: tensors[name] for name in tensors if names[name] == shard}, shards / shard)
+    (shards / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": names}))
+    for query in (whole, shards, shards / "pytorch_model.bin.index.json"):
+        found, nearest = neighbours(peace, home, query, "--architecture", model["architecture"])
+        assert found["read_as"] == model["architecture"] and nearest[0]["id"] == model["id"]
+
+
 def test_renumbered_and_rescaled_neurons_change_nothing(home: Home, peace: Peace, file: Path, tmp_path: Path) -> None:
     tensors = load_file(file)
     (first, bias), (last, end) = [(f"{place}.weight", f"{place}.bias") for place in (1, 3)]

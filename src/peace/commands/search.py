@@ -1,6 +1,7 @@
 """`peace search MODEL --index INDEX`: the models of an index that are nearest to a file of weights."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from peace.models.loading import single
 from peace.models.saving import load_producer
 from peace.models.streaming import embed_checkpoint
 from peace.zoo.checkpoint import open_checkpoint
-from peace.zoo.readers import read_state_dict
 
 _SHOWN = ("id", "task", "architecture", "split", "test_accuracy")
 
@@ -24,7 +24,7 @@ def run(model: str, index: str, embedder: str | None, architecture: str | None, 
     """Prints the nearest models.
 
     Args:
-        model: A file of weights, or a folder of one checkpoint.
+        model: A file of weights, an index of shards, or a folder of one checkpoint.
         index: An index's folder.
         embedder: The folder of the embedder that the index was made with; beside or above the index, if not given.
         architecture: Name of the model's architecture among those of the index; needed only where tensors fit several.
@@ -55,19 +55,20 @@ def _embedder(index: Path) -> Path:
 
 
 def _vectors(producer: nn.Module, model: str, rows: pd.DataFrame, wanted: str | None) -> tuple[Tensor, list[str]]:
-    """A vector for each way to read the file, and what these ways are called. Shape: [ways, D]."""
+    """A vector for each way to read the checkpoint, and what these ways are called. Shape: [ways, D]."""
+    checkpoint = open_checkpoint(model)
     if "architecture_config" not in rows:
         if wanted is not None:
             raise InputError("an index of files knows no architectures", got=f"--architecture {wanted}",
                              expected="none")  # fmt: skip
-        return embed_checkpoint(producer, open_checkpoint(model)).vector[None], ["checkpoint"]
-    readings = _readings(*read_state_dict(model), rows, wanted, model)
+        return embed_checkpoint(producer, checkpoint).vector[None], ["checkpoint"]
+    readings = _readings(checkpoint.weights(), checkpoint.metadata, rows, wanted, model)
     with torch.no_grad():
         return torch.cat([producer.embed([stack]) for stack in readings.values()]), list(readings)
 
 
 def _readings(
-    tensors: dict[str, Tensor], metadata: dict[str, str], rows: pd.DataFrame, wanted: str | None, model: str
+    tensors: dict[str, Tensor], metadata: Mapping[str, str], rows: pd.DataFrame, wanted: str | None, model: str
 ) -> dict[str, Stack]:
     """The architectures that the file may be of, by name, with its weights read as each.
 
