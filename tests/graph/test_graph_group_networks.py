@@ -62,6 +62,7 @@ def test_real_networks_keep_their_function(name: str) -> None:
     check(NETWORKS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(name for name in QUICK if name != "mobilenetv3"))
 @pytest.mark.filterwarnings("ignore")
 def test_an_element_with_one_tensor_left_out_changes_the_function(name: str) -> None:

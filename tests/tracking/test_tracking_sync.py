@@ -89,6 +89,7 @@ def synced(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
                           capture_output=True, check=False)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_runs_are_uploaded_in_order_and_a_second_part_is_added_to_the_first(place: Path, server: Server) -> None:
     finished = synced(server)
     assert (finished.returncode, finished.stdout) == (0, "3 runs uploaded\n"), finished.stderr
