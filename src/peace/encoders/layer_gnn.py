@@ -114,10 +114,10 @@ def _inverse_roots(weight: Tensor, groups: int) -> list[Tensor]:
     of_edges, of_outputs, ones = 0, [], rows.new_ones(rows.shape[3], 1)
     # Absolute values of as many rows at a time as stay in a processor's cache; products with ones, because sums over
     # one dimension of several are slower.
-    for some in rows.split(max(_CACHED // (rows[:, :, 0].numel()), 1), dim=2):
-        absolute = some.abs()
-        # Autocast would round them to half precision, which it does not do to sums.
-        with torch.autocast(weight.device.type, enabled=False):
+    # Autocast would round them to half precision, which it does not do to sums.
+    with torch.autocast(weight.device.type, enabled=False):
+        for some in rows.split(max(_CACHED // (rows[:, :, 0].numel()), 1), dim=2):
+            absolute = some.abs()
             of_edges = of_edges + (rows.new_ones(1, absolute.shape[2]) @ absolute)[:, :, 0]
             of_outputs.append((absolute @ ones)[..., 0])
     # Taps are summed last: sums over two dimensions at a time are several times slower.

@@ -61,14 +61,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     index = shard_index(path) if path.is_dir() else path if is_shard_index(path) else None
-    files = _shards(index) if index else (_only(path) if path.is_dir() else path,)
+    promised = _promised(index) if index else {}
+    files = _shards(index, promised) if index else (_only(path) if path.is_dir() else path,)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for file in files:
         found, about = read_shapes(file)
         tensors |= found
         metadata |= about
-    if index and (missing := next((name for name in _promised(index) if name not in tensors), None)):
+    if missing := next((name for name in promised if name not in tensors), None):
         raise InputError("tensors are missing", where=index, got=f"'{missing}', which none of its files holds",
                          do="download the files again")  # fmt: skip
     return Checkpoint(path, files, tensors, metadata, _config(path / CONFIG) if path.is_dir() else None)
@@ -100,9 +101,9 @@ def _only(folder: Path) -> Path:
     return files[0]
 
 
-def _shards(index: Path) -> tuple[Path, ...]:
+def _shards(index: Path, promised: Mapping[str, str]) -> tuple[Path, ...]:
     # A name with a folder in it could point anywhere.
-    return tuple(index.parent / Path(name).name for name in sorted(set(_promised(index).values())))
+    return tuple(index.parent / Path(name).name for name in sorted(set(promised.values())))
 
 
 def _promised(index: Path) -> dict[str, str]:
