@@ -211,6 +211,7 @@ _IDENTITY = {
         "aggregator",
         "head",
         "regression",
+        "decoder",
         "sampler",
         "augmentation",
         "loss",

@@ -6,6 +6,7 @@ from torch.func import functional_call
 
 from peace.augmentations.erasing import Erasing
 from peace.augmentations.noise import Noise
+from peace.augmentations.permutation import Permutation
 from peace.augmentations.symmetry import Symmetry
 from peace.graph.build import from_architecture
 from peace.graph.stack import Stack
@@ -93,9 +94,10 @@ def test_noise_leaves_zero_tensors_zero() -> None:
     assert all(torch.equal(a, b) for a, b in zip(still.weights, stack().weights, strict=True))
 
 
-def test_a_symmetric_copy_computes_the_same() -> None:
+@pytest.mark.parametrize("augmentation", [Symmetry(log_scale=0.7), Permutation(), Permutation(precomputed=2)])
+def test_a_symmetric_copy_computes_the_same(augmentation: Symmetry | Permutation) -> None:
     given = stack().select(slice(0, 3))
-    found = Symmetry(log_scale=0.7).transform(given, generator())
+    found = augmentation.transform(given, generator())
     module, x = build(CNN).double(), torch.randn(4, 1, 7, 7, dtype=torch.float64, generator=generator(1))
     like = {name: tensor[:3] for name, tensor in tensors().items()}
     for model in range(3):

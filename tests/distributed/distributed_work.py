@@ -19,9 +19,10 @@ from peace.interruption import Interrupted
 from peace.losses import LOSSES
 from peace.losses.bank import Bank
 from peace.models.embedder import build_embedder
-from peace.training.data import Views, ZooData
+from peace.training.data import ZooData
 from peace.training.fit import TrainerConfig, fit
 from peace.training.module import Contrastive, OptimizerConfig
+from peace.training.pool import Views
 from peace.training.sampler import SamplerConfig
 from peace.zoo.storage import Zoo
 

@@ -14,7 +14,8 @@ from peace.augmentations.near_duplicate import NearDuplicate
 from peace.augmentations.noise import Noise
 from peace.errors import InputError
 from peace.graph.stack import Stack
-from peace.training.data import Probe, Steps, Views, ZooData
+from peace.training.data import Probe, Steps, ZooData
+from peace.training.pool import Views
 from peace.training.sampler import SamplerConfig
 from peace.zoo.architectures import build
 from peace.zoo.initialisation import initialise
@@ -72,24 +73,24 @@ def test_a_batch_shows_each_model_beside_its_near_duplicate(make_data: Make, zoo
         models = data.sampler.batch(step)
         first, second = views.split(torch.tensor(recognised(zoo, views.pairs)))
         one, two = zoo.rows.loc[first.tolist()], zoo.rows.loc[second.tolist()]
-        assert sorted(one["id"]) == sorted(data.rows["id"].iloc[models.tolist()]) and one["recipe"].is_unique
+        assert sorted(one["id"]) == sorted(data.train.rows["id"].iloc[models.tolist()]) and one["recipe"].is_unique
         assert one["recipe"].tolist() == two["recipe"].tolist() and one["epoch"].tolist() == two["epoch"].tolist()
         assert {*one["split"], *two["split"]} == {"train"}
-        alone = data.rows.groupby("recipe")["run_id"].nunique()[one["recipe"]] == 1
+        alone = data.train.rows.groupby("recipe")["run_id"].nunique()[one["recipe"]] == 1
         assert (one["run_id"].to_numpy() == two["run_id"].to_numpy()).tolist() == alone.tolist()
 
 
 def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> None:
     data = make_data()
     rows = zoo.rows[zoo.rows["split"] == "train"]
-    assert sorted(recognised(zoo, data.stacks)) == sorted(rows.index)
-    assert [zoo.rows["id"][row] for row in recognised(zoo, data.stacks)] == data.rows["id"].tolist()
+    assert sorted(recognised(zoo, data.train.stacks)) == sorted(rows.index)
+    assert [zoo.rows["id"][row] for row in recognised(zoo, data.train.stacks)] == data.train.rows["id"].tolist()
     assert len(rows) < len(zoo.rows)
 
 
 def test_split_undoes_the_order_of_stacks() -> None:
     a, b = (Stack(None, (torch.zeros(n, 1, 1, 1),), (None,)) for n in (4, 2))  # type: ignore[arg-type]
-    views = Views([a, b], torch.zeros(0), None, None)  # type: ignore[arg-type]
+    views = Views([a, b], [a, b], torch.zeros(0), None, None)  # type: ignore[arg-type]
     first, second = views.split(torch.tensor([0, 1, 10, 11, 2, 12]))
     assert first.tolist() == [0, 1, 2] and second.tolist() == [10, 11, 12]
 
@@ -106,7 +107,7 @@ def test_models_that_diverged_are_left_out(make_data: Make, zoo: Zoo) -> None:
         gone = zoo.rows["id"] == zoo.rows["id"][zoo.rows["split"] == split].iloc[0]
         data = make_data(zoo=altered(zoo, gone, "status", "diverged"))
         (probe,) = data.val_dataloader()
-        assert gone[gone].index[0] not in recognised(zoo, [*data.stacks, *probe.stacks])
+        assert gone[gone].index[0] not in recognised(zoo, [*data.train.stacks, *probe.stacks])
     assert usable(altered(zoo, zoo.rows["epoch"] == 1, "status", "diverged").rows)["epoch"].unique().tolist() == [2]
 
 
@@ -135,22 +136,22 @@ def test_the_probe_holds_each_val_run_by_its_last_checkpoint(make_data: Make, zo
 
 def test_targets_are_standardised_over_the_training_models(make_data: Make, zoo: Zoo) -> None:
     data = make_data(targets=["test_accuracy", "epoch"], augmentations=[NearDuplicate()])
-    values = torch.tensor(data.rows[["test_accuracy", "epoch"]].to_numpy(dtype="float64"))
-    torch.testing.assert_close(data.targets.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
-    torch.testing.assert_close(data.targets.square().mean(0), torch.ones(2))
-    slope = (values[0] - values[-1]) / (data.targets[0] - data.targets[-1])
+    values = torch.tensor(data.train.rows[["test_accuracy", "epoch"]].to_numpy(dtype="float64"))
+    torch.testing.assert_close(data.train.targets.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(data.train.targets.square().mean(0), torch.ones(2))
+    slope = (values[0] - values[-1]) / (data.train.targets[0] - data.train.targets[-1])
     torch.testing.assert_close(slope, values.std(0, correction=0))
     views = data.views(2)
-    place = dict(zip(data.rows["id"], range(len(data.rows)), strict=True))
+    place = dict(zip(data.train.rows["id"], range(len(data.train.rows)), strict=True))
     shown = [place[zoo.rows["id"][row]] for row in recognised(zoo, views.pairs)]
-    assert torch.equal(views.targets, data.targets[shown])
+    assert torch.equal(views.targets, data.train.targets[shown])
 
 
 def test_a_constant_target_is_zero(make_data: Make, zoo: Zoo) -> None:
     rows = zoo.rows.assign(constant=0.1, large=2**62 + 1)
     data = make_data(zoo=Zoo(zoo.folder, rows), targets=["constant", "large"])
-    assert torch.equal(data.targets, torch.zeros(len(data.rows), 2))
-    assert make_data().targets.shape == (len(data.rows), 0)
+    assert torch.equal(data.train.targets, torch.zeros(len(data.train.rows), 2))
+    assert make_data().train.targets.shape == (len(data.train.rows), 0)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "task", "tags", "parent"])
@@ -211,7 +212,7 @@ def test_facts_are_those_of_the_models_shown(make_data: Make, zoo: Zoo) -> None:
         views = data.views(step)
         sides = views.split(torch.tensor(recognised(zoo, views.pairs)))
         for models, facts in zip(sides, (views.facts, views.partners), strict=True):
-            rows, train = zoo.rows.loc[models.tolist()], data.rows
+            rows, train = zoo.rows.loc[models.tolist()], data.train.rows
             for numbers, column in ((facts.groups, "recipe"), (facts.labels, "task")):
                 known = sorted(train[column].unique())
                 assert [known[number] for number in numbers] == rows[column].tolist()
@@ -223,14 +224,14 @@ def test_facts_are_those_of_the_models_shown(make_data: Make, zoo: Zoo) -> None:
     plain = make_data().views(0).facts
     assert (plain.labels == -1).all() and (plain.values == 0).all()
     by_run = make_data(sampler=SamplerConfig(6, "run"))
-    assert torch.equal(by_run.facts.groups, by_run.kinship.runs)
+    assert torch.equal(by_run.train.facts.groups, by_run.train.kinship.runs)
 
 
 def test_a_model_without_a_label_has_number_minus_one(make_data: Make, zoo: Zoo) -> None:
     data = make_data(
         zoo=Zoo(zoo.folder, zoo.rows.assign(kind=zoo.rows["task"].where(zoo.rows["epoch"] == 1))), label="kind"
     )
-    assert ((data.facts.labels == -1) == torch.tensor((data.rows["epoch"] == 2).tolist())).all()
+    assert ((data.train.facts.labels == -1) == torch.tensor((data.train.rows["epoch"] == 2).tolist())).all()
 
 
 @pytest.mark.parametrize("name", ["tusk", "tags"])
@@ -272,12 +273,12 @@ def test_models_of_many_architectures_stand_in_one_batch(make_data: Make, make_m
     data = make_data(zoo=one_each(tmp_path), sampler=SamplerConfig(20), augmentations=[Noise(0.1)])
     views = data.views(0)
     assert [len(stack) for stack in views.pairs].count(2) == 7 and [len(stack) for stack in views.pairs].count(4) == 1
-    assert len({stack.graph for stack in views.pairs}) == len(data.stacks) == 8
+    assert len({stack.graph for stack in views.pairs}) == len(data.train.stacks) == 8
     # The stacks, and so the numbers of the models, are in the order of the rows.
-    for place, row in enumerate(data.rows["id"]):
-        stack = data.stacks[int(torch.bucketize(torch.tensor(place), data._starts[1:], right=True))]
+    for place, row in enumerate(data.train.rows["id"]):
+        stack = data.train.stacks[int(torch.bucketize(torch.tensor(place), data.train.starts[1:], right=True))]
         own = data.zoo.weights(data.zoo.rows[data.zoo.rows["id"] == row])
-        at = place - int(data._starts[data.stacks.index(stack)])
+        at = place - int(data.train.starts[data.train.stacks.index(stack)])
         assert torch.equal(stack.weights[0][at].flatten(), own["1.weight"].flatten())
     module = make_module().eval()
     shares = [views.share(rank, 4) for rank in range(4)]

@@ -14,9 +14,10 @@ from peace.losses.pairs import Pairs
 from peace.metrics.effective_rank import effective_rank
 from peace.metrics.knn import knn_accuracy
 from peace.registry import arguments
-from peace.training.data import Views, ZooData
+from peace.training.data import ZooData
 from peace.training.fit import fit
 from peace.training.module import Contrastive, OptimizerConfig
+from peace.training.pool import Views
 
 Make = Callable[..., object]
 

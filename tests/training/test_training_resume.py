@@ -14,10 +14,10 @@ from bit_equal import same
 from peace.errors import InputError, PeaceError
 from peace.interruption import Interrupted
 from peace.losses.bank import Bank
-from peace.training.data import Views
 from peace.training.fit import CHECKPOINT, TrainerConfig, fit
 from peace.training.module import Contrastive
 from peace.training.negatives import NegativesConfig
+from peace.training.pool import Views
 from peace.training.sampler import SamplerConfig
 
 MAX_STEPS = 10

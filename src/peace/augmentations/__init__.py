@@ -30,7 +30,14 @@ class Kinship:
 
 
 class Augmentation(Protocol):
-    """One way in which views differ: another model in the place of the first, or other weights."""
+    """One way in which views differ: another model in the place of the first, or other weights.
+
+    Attributes:
+        preserves: Whether a view computes what the model computes, so that a decoder should give it back as it is; of
+            any other change it should give back what was there before.
+    """
+
+    preserves: bool
 
     def partner(self, models: Tensor, kinship: Kinship, generator: torch.Generator) -> Tensor:
         """Returns for each model the one whose weights the second view shows. Shape: [N] -> [N] int64."""
@@ -44,6 +51,8 @@ class Augmentation(Protocol):
 class Transform:
     """An augmentation that changes weights and leaves the choice of the model alone."""
 
+    preserves = False
+
     def partner(self, models: Tensor, kinship: Kinship, generator: torch.Generator) -> Tensor:
         """Returns the models themselves."""
         return models
@@ -51,6 +60,8 @@ class Transform:
 
 class Partner:
     """An augmentation that shows another model and leaves its weights alone."""
+
+    preserves = True
 
     def transform(self, stack: Stack, generator: torch.Generator) -> Stack:
         """Returns the stack itself."""

@@ -9,13 +9,14 @@ import torch
 
 from peace import provenance, seeding
 from peace.augmentations import AUGMENTATIONS, Augmentation
+from peace.augmentations.views import check_decodable
 from peace.config import run_directory, zoo_directory
 from peace.errors import InputError
 from peace.exclusive import exclusive
 from peace.interruption import Interrupted
 from peace.losses import LOSSES
 from peace.losses.bank import Bank, BankConfig
-from peace.models.embedder import RegressionConfig, build_embedder
+from peace.models.embedder import DecoderConfig, RegressionConfig, build_embedder
 from peace.models.saving import load_producer, save_producer
 from peace.registry import arguments
 from peace.tracking import artifacts
@@ -39,6 +40,8 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     torch.manual_seed(seeding.key(config["seed"], "embedder"))
     module = _module(config, trainer)
     augmentations = build_augmentations(config["augmentation"])
+    if module.beta:
+        check_decodable(augmentations)
     where, started = run_directory(config), time.monotonic()
     sampler = _sampler(config["sampler"])
     recipe_from(config["zoo"])
@@ -75,7 +78,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             seconds = round(time.monotonic() - started, 1)
             spent = {"zoo": zoo.hash, "seconds": seconds, **provenance.stamp(trained_on or "cpu")}
             identity = save_producer(where / "embedder", module.embedder, config, spent)
-            print(f"embedder {identity[:12]} trained on {len(data.rows)} checkpoints in {seconds} s: {where}")
+            print(f"embedder {identity[:12]} trained on {len(data.train.rows)} checkpoints in {seconds} s: {where}")
         tracked.made(artifacts.embedder(where, hash=identity))
 
 
@@ -94,10 +97,12 @@ def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
     optimizer = OptimizerConfig(**arguments(OptimizerConfig, config["optimizer"], "optimizer"))
     regression = RegressionConfig(**arguments(RegressionConfig, config["regression"], "regression"))
     bank = BankConfig(**arguments(BankConfig, config["bank"], "bank"))
+    decoder = DecoderConfig(**arguments(DecoderConfig, config["decoder"], "decoder"))
     loss, embedder = LOSSES.build(config["loss"]), build_embedder(config)
     return Contrastive(
         embedder, loss, optimizer, trainer.max_steps, config["seed"], regression.weight,
         bank=Bank(bank.size, config["head"]["projection_dim"]) if bank.size else None,
+        beta=decoder.beta,
     )  # fmt: skip
 
 

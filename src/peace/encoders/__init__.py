@@ -34,6 +34,17 @@ class Encoder(Protocol):
         ...
 
 
+class Autoencoding(Encoder, Protocol):
+    """What an encoder offers whose embeddings can be decoded."""
+
+    def decoder(self, embedding_dim: int) -> nn.Module:
+        """Returns a fresh decoder, symmetric to the encoder: (embeddings [B, D], models of the graph wanted) -> models.
+
+        The numbers of the models that it is given are not looked at, only their shapes.
+        """
+        ...
+
+
 class LayerEncoder(nn.Module):
     """An encoder to which each layer is a graph of its own, so that no network need be in memory as a whole.
 

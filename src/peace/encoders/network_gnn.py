@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
+from peace.encoders.graph_decoder import GraphDecoder
 from peace.encoders.places import HEADS, NodeMean, PlaceCodes
 from peace.errors import InputError
 from peace.graph.canonical import norms
@@ -44,6 +45,7 @@ class NetworkGNN(nn.Module):
     Args:
         hidden_dim: H, a multiple of 8.
         num_layers: Number of message passing steps after the sweeps.
+        code_dim: Numbers that a decoder learns of each hidden node, beside the model's embedding.
 
     Raises:
         InputError: `hidden_dim` is no multiple of 8.
@@ -59,12 +61,12 @@ class NetworkGNN(nn.Module):
 
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
 
-    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 1) -> None:
+    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 1, code_dim: PositiveInt = 4) -> None:
         super().__init__()
         if hidden_dim % FILTERS:
             raise InputError("channels do not divide into filters", got=f"hidden_dim {hidden_dim}",
                              expected=f"a multiple of {FILTERS}", do="change encoder.hidden_dim")  # fmt: skip
-        self.hidden_dim, self.output_dim = hidden_dim, 2 * HEADS * hidden_dim + 1
+        self.hidden_dim, self.output_dim, self.code_dim = hidden_dim, 2 * HEADS * hidden_dim + 1, code_dim
         self.input_codes = PlaceCodes(hidden_dim)
         self.output_codes = PlaceCodes(hidden_dim)
         self.tap_filters = PlaceCodes(2 * hidden_dim)
@@ -77,6 +79,14 @@ class NetworkGNN(nn.Module):
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
+        return self.read(stack)[0]
+
+    def decoder(self, embedding_dim: int) -> GraphDecoder:
+        """Returns a fresh decoder, which takes what `read` returns of each node."""
+        return GraphDecoder(embedding_dim, self.hidden_dim, self.code_dim)
+
+    def read(self, stack: Stack) -> tuple[Tensor, Sequence[Tensor]]:
+        """Returns a token per layer, and the state of each axis's nodes. Shapes: [B, L, 16 H + 1], [B, n, H] each."""
         sizes = [axis.size for axis in stack.graph.axes]
         scales = [norms(weight) for weight in stack.weights]
         links = [_Link(stack, place, norm, self._functions(stack, place)) for place, norm in enumerate(scales)]
@@ -91,7 +101,7 @@ class NetworkGNN(nn.Module):
             torch.cat([read[layer.out_axis], read[layer.in_axis], norm.log()[:, None]], dim=1)
             for layer, norm in zip(stack.graph.layers, scales, strict=True)
         ]
-        return torch.stack(tokens, dim=1)
+        return torch.stack(tokens, dim=1), states.split(sizes, dim=1)
 
     def _functions(self, stack: Stack, place: int) -> Sequence[Tensor | None]:
         """Functions of a layer's taps, of each channel, on the way to its outputs and back to its inputs."""

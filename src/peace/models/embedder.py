@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
 from peace.encoders import ENCODERS
+from peace.errors import InputError
 from peace.graph.reading import Reading
 from peace.graph.stack import Stack
 from peace.registry import arguments
+
+NODES = ("graph", "encoder", "aggregator", "head", "regression", "decoder")
+"""Nodes of a config that shape an embedder."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,17 @@ class HeadConfig:
     """The projection head that is trained on and thrown away (Chen et al. 2020, arXiv:2002.05709).
 
     Attributes:
-        hidden_dim: Size of its hidden layer.
+        hidden_dim: Size of its hidden layers.
         projection_dim: P.
+        num_layers: Linear layers.
+        batch_norm: Whether each is followed by batch normalisation, as in the authors' code of paper c; then ReLU
+            stands between them, else GELU.
     """
 
     hidden_dim: PositiveInt = 128
     projection_dim: PositiveInt = 64
+    num_layers: PositiveInt = 2
+    batch_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,18 @@ class RegressionConfig:
     hidden_dim: PositiveInt = 64
 
 
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The decoder that gives weights back (paper c, section 3).
+
+    Attributes:
+        beta: β, what reconstruction counts beside contrast: L = β L_MSE + (1 - β) L_c. 0 is E_c, which has no
+            decoder; 1 is E_D, which has no contrast.
+    """
+
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class Embedder(nn.Module):
     """Weights in, one vector out.
 
@@ -57,6 +79,10 @@ class Embedder(nn.Module):
         embedding_dim: D.
         head: Sizes of the projection head.
         regression: Targets and size of the regression head; without targets there is none.
+        decoder: Whether there is one.
+
+    Raises:
+        InputError: There should be a decoder, and the encoder has none.
     """
 
     def __init__(
@@ -67,17 +93,37 @@ class Embedder(nn.Module):
         embedding_dim: int,
         head: HeadConfig,
         regression: RegressionConfig,
+        decoder: DecoderConfig = DecoderConfig(),
     ) -> None:
         super().__init__()
         self.reading, self.encoder, self.aggregator = reading, encoder, aggregator
         self.embedding_dim = embedding_dim
-        self.head = _perceptron(embedding_dim, head.hidden_dim, head.projection_dim)
+        self.head = _head(embedding_dim, head)
+        self.decoder = _decoder(encoder, embedding_dim) if decoder.beta else None
         targets = len(regression.targets)
         self.regressor = _perceptron(embedding_dim, regression.hidden_dim, targets) if targets else None
 
     def embed(self, batch: Sequence[Stack]) -> Tensor:
         """Returns embeddings of all models of a mixed batch, stack after stack. Shape: [B, D]."""
         return torch.cat([self.aggregator(self.encoder(self.reading(stack))) for stack in batch])
+
+    def autoencode(self, batch: Sequence[Stack]) -> tuple[Tensor, list[Stack]]:
+        """Returns embeddings of all models of a mixed batch, and the models that they are decoded to.
+
+        Models come and go in the form of the reading: weights themselves only where that leaves them as they are.
+
+        Raises:
+            ValueError: The embedder has no decoder.
+        """
+        if self.decoder is None:
+            raise ValueError("this embedder has no decoder")
+        embeddings, decoded = [], []
+        for stack in map(self.reading, batch):
+            # What an encoder knows of each node, where it has nodes, is for its decoder alone.
+            tokens, *nodes = self.encoder.read(stack) if hasattr(self.encoder, "read") else (self.encoder(stack),)
+            embeddings.append(self.aggregator(tokens))
+            decoded.append(self.decoder(embeddings[-1], stack, *nodes))
+        return torch.cat(embeddings), decoded
 
     def project(self, embeddings: Tensor) -> Tensor:
         """Returns projections, which the loss compares. Shape: [B, D] -> [B, P]."""
@@ -95,7 +141,7 @@ class Embedder(nn.Module):
 
 
 def build_embedder(config: Mapping[str, Any]) -> Embedder:
-    """Returns a fresh embedder from the nodes `graph`, `encoder`, `aggregator`, `head` and `regression` of a config.
+    """Returns a fresh embedder from the nodes that shape it: `NODES`.
 
     Raises:
         InputError: A name or an argument is unknown or of the wrong type.
@@ -103,10 +149,29 @@ def build_embedder(config: Mapping[str, Any]) -> Embedder:
     reading = Reading(**arguments(Reading, config["graph"], "graph"))
     head = HeadConfig(**arguments(HeadConfig, config["head"], "head"))
     regression = RegressionConfig(**arguments(RegressionConfig, config["regression"], "regression"))
+    decoder = DecoderConfig(**arguments(DecoderConfig, config.get("decoder", {}), "decoder"))
     encoder = ENCODERS.build(config["encoder"])
     aggregator = AGGREGATORS.build(config["aggregator"], input_dim=encoder.output_dim)
     dim = aggregator(torch.zeros(1, 1, encoder.output_dim)).shape[1]
-    return Embedder(reading, encoder, aggregator, dim, head, regression)
+    return Embedder(reading, encoder, aggregator, dim, head, regression, decoder)
+
+
+def _decoder(encoder: nn.Module, embedding_dim: int) -> nn.Module:
+    if not hasattr(encoder, "decoder"):
+        raise InputError("the encoder has no decoder", got=type(encoder).__name__, do="set decoder.beta=0")
+    return encoder.decoder(embedding_dim)
+
+
+def _head(inputs: int, config: HeadConfig) -> nn.Sequential:
+    sizes = [inputs, *[config.hidden_dim] * (config.num_layers - 1), config.projection_dim]
+    head = nn.Sequential()
+    for place, (n_in, n_out) in enumerate(pairwise(sizes)):
+        if place:
+            head.append(nn.ReLU() if config.batch_norm else nn.GELU())
+        head.append(nn.Linear(n_in, n_out))
+        if config.batch_norm:
+            head.append(nn.BatchNorm1d(n_out))
+    return head
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -14,11 +14,9 @@ from torch import nn
 from peace.atomic import replacing
 from peace.errors import InputError
 from peace.models.baselines import BASELINES
-from peace.models.embedder import build_embedder
+from peace.models.embedder import NODES, build_embedder
 
 CONFIG, TENSORS = "embedder.json", "embedder.safetensors"
-
-_NODES = ("graph", "encoder", "aggregator", "head", "regression")
 
 
 def build_producer(config: Mapping[str, Any]) -> nn.Module:
@@ -37,7 +35,7 @@ def save_producer(folder: Path, producer: nn.Module, config: Mapping[str, Any], 
         config: The config that it was built from; only the nodes that shape it are kept.
         provenance: What it came from; not part of the hash.
     """
-    nodes = ("producer", *(_NODES if config["producer"]["name"] == "trained" else ()))
+    nodes = ("producer", *(NODES if config["producer"]["name"] == "trained" else ()))
     kept = {name: config[name] for name in nodes}
     with replacing(folder / TENSORS) as path:
         save_file({name: tensor.contiguous().cpu() for name, tensor in producer.state_dict().items()}, path)

@@ -30,11 +30,11 @@ class Checkpointing(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: object, batch_idx: int
     ) -> None:
-        """Writes if it is time to; the step, its optimiser and its schedule are complete here."""
+        """Writes if it is time to or training ends; the step, its optimiser and its schedule are complete here."""
         # A signal may reach the processes of a training at different steps, or only one of them: all stop together.
         self.stop.asked = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
         done = trainer.global_step >= trainer.max_steps
-        if self.stop.asked or done or trainer.global_step % self.every == 0:
+        if self.stop.asked or done or trainer.should_stop or trainer.global_step % self.every == 0:
             self._save(trainer)
         if self.stop.asked and not done:
             trainer.should_stop = True

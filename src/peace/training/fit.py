@@ -26,6 +26,7 @@ from peace.training.callbacks import Checkpointing
 from peace.training.data import ZooData
 from peace.training.logger import TrackedLogger
 from peace.training.module import Contrastive
+from peace.training.selection import Selection
 
 CHECKPOINT = "last.ckpt"
 
@@ -42,6 +43,9 @@ class TrainerConfig:
         devices: Processes on each machine, one for each GPU or, on CPU, as many as wanted. They share each batch, and
             their number changes results by no more than rounding, unless there is dropout, which each draws for itself.
         num_nodes: Machines.
+        patience: Looks at `val` without a better loss after which training ends, the embedder then being the one that
+            had the best; null trains to the end and takes the last.
+        val_models: How many models of `val` are then looked at, at most.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two logged losses.
         progress: Whether to show a progress bar on a terminal.
@@ -53,6 +57,8 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt = 1
     num_nodes: PositiveInt = 1
+    patience: PositiveInt | None = None
+    val_models: PositiveInt = 2048
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 10
     progress: bool = True
@@ -66,9 +72,10 @@ def fit(
     tracked: Tracked = UNTRACKED,
     others: AbstractContextManager[None] | None = None,
 ) -> str | None:
-    """Trains a module to its last step and returns the kind of device used, None where nothing was left to train.
+    """Trains a module to its end and returns the kind of device used, None where nothing was left to train.
 
-    It goes on from the run directory's checkpoint if there is one.
+    It goes on from the run directory's checkpoint if there is one. The end is the last step, or with `patience` where
+    the loss on `val` no longer falls; then the module's embedder is the best there was.
 
     Args:
         module: What is trained, in place.
@@ -84,8 +91,10 @@ def fit(
         Interrupted: A stop was asked for; the checkpoint is written.
     """
     checkpoint = run / CHECKPOINT
-    start = _restore(module, checkpoint)
-    if start >= config.max_steps:
+    selection = Selection(config.steps_per_epoch, config.patience, config.val_models) if config.patience else None
+    start = _restore(module, selection, checkpoint)
+    if _over(start, selection, config):
+        _choose(module, selection)
         return None
     _check_devices(data, config)
     with stop_requests() as stop, others or nullcontext(), _quiet():
@@ -96,7 +105,7 @@ def fit(
             accelerator=config.accelerator,
             **_processes(config),
             logger=_loggers(run, start, tracked),
-            callbacks=_callbacks(config, checkpoint, stop),
+            callbacks=[*([selection] if selection else []), *_callbacks(config, checkpoint, stop)],
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=_shown(config),
@@ -105,11 +114,21 @@ def fit(
             default_root_dir=run,
         )
         trainer.fit(module, data, ckpt_path=checkpoint if start else None, weights_only=True)
-        if trainer.global_step < config.max_steps:
+        if not _over(trainer.global_step, selection, config):
             raise Interrupted(
                 f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on"
             )
+        _choose(module, selection)
         return trainer.strategy.root_device.type
+
+
+def _over(step: int, selection: Selection | None, config: TrainerConfig) -> bool:
+    return step >= config.max_steps or (selection is not None and selection.over)
+
+
+def _choose(module: Contrastive, selection: Selection | None) -> None:
+    if selection is not None:
+        module.embedder.load_state_dict(selection.weights)
 
 
 @contextmanager
@@ -156,13 +175,15 @@ def _processes(config: TrainerConfig) -> dict[str, object]:
     }
 
 
-def _restore(module: Contrastive, checkpoint: Path) -> int:
+def _restore(module: Contrastive, selection: Selection | None, checkpoint: Path) -> int:
     """Loads a checkpoint's weights, if there is one, and returns the number of steps that it has done."""
     if not checkpoint.is_file():
         return 0
     try:
         content = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
         module.load_state_dict(content["state_dict"])
+        if selection is not None:
+            selection.load_state_dict(content["callbacks"][selection.state_key])
         return int(content["global_step"])
     except pickle.UnpicklingError as error:
         # Torch's own message advises to load the file in a way that would run what it contains.

@@ -1,6 +1,7 @@
-"""The LightningModule: contrast between two views, optionally with regression, and health gauges on `val`."""
+"""The LightningModule: contrast between two views, optionally reconstruction and regression, and gauges on `val`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,35 +12,43 @@ from torch import Tensor, nn
 
 from peace import seeding
 from peace.errors import PeaceError
+from peace.graph.sequences import squared_distances
 from peace.losses import Loss
 from peace.losses.bank import Bank
 from peace.losses.pairs import Pairs
 from peace.metrics.effective_rank import effective_rank
 from peace.metrics.knn import knn_accuracy
 from peace.models.embedder import Embedder
-from peace.training.data import Probe, Views
+from peace.training.data import Probe
 from peace.training.gathering import gathered
+from peace.training.pool import Views
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a cosine schedule after a linear warm-up.
+    """Adam or AdamW, with a linear warm-up.
 
     Attributes:
-        name: `adamw`.
+        name: `adamw`, whose weight decay is decoupled, or `adam`, where it is part of the gradient.
         learning_rate: At the end of the warm-up.
-        weight_decay: Decoupled.
+        weight_decay: As the name says.
         warmup_share: Share of all steps that warm up.
+        schedule: What follows the warm-up: a half `cosine` down to zero, or a `constant`.
     """
 
-    name: Literal["adamw"] = "adamw"
+    name: Literal["adamw", "adam"] = "adamw"
     learning_rate: NonNegativeFloat = 1e-4
     weight_decay: NonNegativeFloat = 1e-5
     warmup_share: float = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
 
 
 class Contrastive(L.LightningModule):
-    """L = L_contrastive + λ L_sup (paper a, 3.4).
+    """L = β L_MSE + (1 - β) L_c + λ L_sup (papers c, section 3, and a, 3.4).
+
+    L_MSE is the squared distance of a model's weights from what its view is decoded to, a sum over weights and a mean
+    over views, as paper c has it (the authors' code divides by the number of weights). The view may be erased or noisy;
+    what its decoding is compared with is not: see `augmentations.views.view`.
 
     Args:
         embedder: What is trained.
@@ -50,6 +59,7 @@ class Contrastive(L.LightningModule):
         regression_weight: λ; used if the embedder has a regression head.
         neighbours: Neighbours of the kNN probe.
         bank: Models of earlier batches as further negatives, None where there are none.
+        beta: β; above 0 the embedder has a decoder.
     """
 
     def __init__(
@@ -62,10 +72,11 @@ class Contrastive(L.LightningModule):
         regression_weight: float = 0.0,
         neighbours: int = 5,
         bank: Bank | None = None,
+        beta: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedder, self.loss, self.optimizer_config, self.bank = embedder, loss, optimizer, bank
-        self.total_steps, self.seed = total_steps, seed
+        self.total_steps, self.seed, self.beta = total_steps, seed, beta
         self.regression_weight, self.neighbours = regression_weight, neighbours
         self._compared: Pairs | None = None
 
@@ -86,21 +97,41 @@ class Contrastive(L.LightningModule):
         Raises:
             PeaceError: The loss is not finite.
         """
-        embeddings = self.embedder.embed(batch.pairs)
-        first, second = _joint(batch, self.embedder.project(embeddings))
-        pairs = Pairs(first, second, batch.facts, self.bank.memory() if self.bank else None, batch.partners)
-        self._compared, loss, models = pairs, self.loss(pairs), len(first)
-        self.log("train/contrastive", loss.detach(), batch_size=models)
-        if self.embedder.regressor is not None:
-            errors = torch.cat(_joint(batch, self.embedder.predict(embeddings) - batch.targets))
-            supervised = errors.square().mean()
-            self.log("train/regression", supervised.detach(), batch_size=models)
-            loss = loss + self.regression_weight * supervised
+        parts = self.parts(batch)
+        models = len(batch.targets) // 2 if batch.total is None else batch.total
+        for name, value in parts.items():
+            self.log(f"train/{name}", value.detach(), batch_size=models)
+        loss = self.total(parts)
         if not loss.isfinite():
             raise PeaceError(f"the loss is not finite at step {self.global_step}; the last checkpoint is kept, "
                              "lower optimizer.learning_rate and train again")  # fmt: skip
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=models)
         return loss
+
+    def parts(self, batch: Views) -> dict[str, Tensor]:
+        """Returns `contrastive`, `reconstruction` and `regression`, those of them that are trained."""
+        parts = {}
+        if self.embedder.decoder is None:
+            embeddings = self.embedder.embed(batch.pairs)
+        else:
+            embeddings, decoded = self.embedder.autoencode(batch.pairs)
+            errors = squared_distances(decoded, [self.embedder.reading(stack) for stack in batch.originals])
+            parts["reconstruction"] = torch.cat(_joint(batch, errors)).mean()
+        if self.beta < 1:
+            first, second = _joint(batch, self.embedder.project(embeddings))
+            memory = self.bank.memory() if self.bank else None
+            pairs = Pairs(first, second, batch.facts, memory, batch.partners)
+            self._compared = pairs if self.training else None
+            parts["contrastive"] = self.loss(pairs)
+        if self.embedder.regressor is not None:
+            deviations = torch.cat(_joint(batch, self.embedder.predict(embeddings) - batch.targets))
+            parts["regression"] = deviations.square().mean()
+        return parts
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Returns the loss that parts add up to."""
+        weights = {"contrastive": 1 - self.beta, "reconstruction": self.beta, "regression": self.regression_weight}
+        return torch.stack([weights[name] * value for name, value in parts.items()]).sum()
 
     def on_after_backward(self) -> None:
         """Gives the models of the batch to the bank, which the gradients have no more need of."""
@@ -119,16 +150,17 @@ class Contrastive(L.LightningModule):
         self.log("val/knn", accuracy, prog_bar=True, batch_size=len(embeddings))
 
     def configure_optimizers(self) -> dict[str, object]:
-        """Returns AdamW and its schedule, stepped every batch."""
+        """Returns the optimiser and its schedule, stepped every batch."""
         config = self.optimizer_config
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.name]
+        optimizer = kind(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         warmup = max(1, round(config.warmup_share * self.total_steps))
 
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
+            if config.schedule == "constant":
+                return 1.0
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total_steps - warmup)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

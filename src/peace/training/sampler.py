@@ -18,7 +18,7 @@ class SamplerConfig:
 
     Attributes:
         batch_size: Most models in a batch; there are fewer where there are fewer recipes (or runs).
-        distinct: What no two models of a batch share, `recipe` or `run`.
+        distinct: What no two models of a batch share, `recipe` or `run`; `model` lets them share both, as paper c does.
         weights: Most weights and biases in a batch, counted in one view of each model; null is no such limit. Models
             are taken in the order drawn up to the first one for which there is no room.
         negatives: Shares of a batch that are drawn as negatives of one kind.
@@ -44,8 +44,8 @@ class Sampler:
         sizes: Weights and biases of each model, given if they are limited. Shape: [G] int64.
 
     Raises:
-        InputError: `distinct` is neither, the models share a single recipe (or run), which leaves no negatives, the
-            limit on weights has no room for two models, or there are too few negatives of a kind.
+        InputError: `distinct` is none of these, the models share a single recipe (or run), which leaves no negatives,
+            the limit on weights has no room for two models, or there are too few negatives of a kind.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Sampler:
         couples: Couples | None = None,
         sizes: Tensor | None = None,
     ) -> None:
-        self.groups = groups_of(kinship, config.distinct)
+        self.groups, self.distinct = groups_of(kinship, config.distinct), config.distinct
         self.size = min(config.batch_size, len(self.groups.unique()))
         if len(self.groups.unique()) < 2:
             raise InputError(
@@ -103,6 +103,8 @@ class Sampler:
     def _candidates(self, generator: torch.Generator) -> Tensor:
         """One model of each recipe (or run), in random order."""
         order = torch.randperm(len(self.groups), generator=generator)
+        if self.distinct == "model":
+            return order
         _, group = self.groups[order].unique(return_inverse=True)
         places = torch.arange(len(order))
         first = torch.full((int(group.max()) + 1,), len(order)).scatter_reduce(0, group, places, "amin")
@@ -124,9 +126,9 @@ def groups_of(kinship: Kinship, distinct: str) -> Tensor:
     """Returns the number of what no two models of a batch share. Shape: [G] int64.
 
     Raises:
-        InputError: `distinct` is neither recipe nor run.
+        InputError: `distinct` is none of recipe, run and model.
     """
-    groups = {"recipe": kinship.recipes, "run": kinship.runs}
+    groups = {"recipe": kinship.recipes, "run": kinship.runs, "model": torch.arange(len(kinship.runs))}
     if distinct not in groups:
         raise InputError("no such sampler.distinct", got=distinct, expected=" or ".join(groups))
     return groups[distinct]

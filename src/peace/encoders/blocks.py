@@ -1,0 +1,95 @@
+"""Transformer blocks over the tokens of one model, shared by encoders of weights as sequences and their decoders."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from peace.errors import InputError
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+_WORD = 1 << 16
+
+
+class Blocks(nn.Module):
+    """Pre-norm blocks of self-attention and a two-layer perceptron with ReLU.
+
+    x ← x + drop(Attention(LayerNorm(x))), x ← x + drop(MLP(LayerNorm(x))). Dropout is on what a block adds, where
+    the source has it, and nowhere inside.
+
+    Args:
+        dim: Size of a token.
+        num_layers: Number of blocks.
+        num_heads: Attention heads; they divide `dim`.
+        feedforward_dim: Size of the perceptron's hidden layer.
+        dropout: Rate.
+
+    Raises:
+        InputError: `dim` is no multiple of `num_heads`.
+
+    Shape:
+        [B, n, dim] -> [B, n, dim].
+
+    Reference:
+        Vaswani et al. 2017, arXiv:1706.03762, sections 3 and 5.4; normalisation before each part instead of after it as
+        in Xiong et al. 2020, arXiv:2002.04745.
+    """
+
+    def __init__(self, dim: int, num_layers: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise InputError("a token does not divide into heads", got=f"hidden_dim {dim}, num_heads {num_heads}",
+                             expected="a multiple", do="change encoder.num_heads")  # fmt: skip
+        self.blocks = nn.ModuleList(_Block(dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Returns the tokens after all blocks."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+
+class _Block(nn.Module):
+    def __init__(self, dim: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.attention_norm, self.norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.project, self.join = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.perceptron = nn.Sequential(nn.Linear(dim, feedforward_dim), nn.ReLU(), nn.Linear(feedforward_dim, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        rate = self.dropout if self.training else 0.0
+        tokens = tokens + dropped(self._attended(self.attention_norm(tokens)), rate)
+        return tokens + dropped(self.perceptron(self.norm(tokens)), rate)
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        heads = self.project(tokens).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if tokens.device.type == "cpu":
+            # On processors the backward pass of attention in bfloat16 takes nine times as long as in float32.
+            heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
+        with torch.autocast(tokens.device.type, enabled=tokens.device.type != "cpu"):
+            found = F.scaled_dot_product_attention(*heads.unbind(0))
+        return self.join(found.transpose(1, 2).flatten(2))
+
+
+def dropped(x: Tensor, rate: float) -> Tensor:
+    """Returns x with a share of its numbers set to zero and the others divided by what is left.
+
+    Torch's dropout draws a float for each number, which on a processor takes longer than the products between; here
+    four numbers share one draw of 64 bits, so that the rate is a multiple of 2⁻¹⁶.
+
+    Args:
+        x: Any shape.
+        rate: Share; 0 returns x itself.
+    """
+    if not rate:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, rate)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    draw = words.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = draw >= round(rate * _WORD) - _WORD // 2
+    return x * kept.to(x.dtype).div_(1 - rate)
