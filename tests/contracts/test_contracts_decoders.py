@@ -13,7 +13,7 @@ from peace.models.embedder import Embedder, build_embedder
 
 AUTOENCODERS = {
     "neuron_transformer": (),
-    "weight_transformer": ("max_tokens=300",),
+    "weight_transformer": ("max_tokens=450",),
     "feed_forward": (),
     "network_gnn": (),
 }
