@@ -15,7 +15,7 @@ def measure_of(experiment: str) -> ModuleType:
     place = folder("experiments") / experiment
     if str(place) not in sys.path:
         sys.path.insert(0, str(place))
-    spec = importlib.util.spec_from_file_location(f"{experiment}_measure", place / "measure.py")
+    spec = importlib.util.spec_from_file_location(f"{experiment.replace('/', '_')}_measure", place / "measure.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

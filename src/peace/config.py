@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from peace.errors import InputError, did_you_mean
+from peace.experiments import experiment_name, plain_name
 
 Plain = dict[str, Any]
 
@@ -186,20 +187,13 @@ def place(config: Mapping[str, Any], name: str) -> Path:
     return Path(value)
 
 
-def _plain_name(text: object, what: str) -> str:
-    """The text, if it may name a folder."""
-    if not isinstance(text, str) or not re.fullmatch(r"[\w@+=,-][\w@+=,.-]*", text, re.ASCII):
-        raise InputError(f"not the name of {what}", got=repr(text), expected="letters, digits and _ @ + = , - .")
-    return text
-
-
 def zoo_directory(config: Mapping[str, Any]) -> Path:
     """Returns `<paths.zoos>/<zoo.name>/<fingerprint>`, where the zoo that `config.zoo` describes lies.
 
     Raises:
         InputError: The zoo has no name that can be a folder's.
     """
-    name = _plain_name(config["zoo"].get("name"), "a zoo")
+    name = plain_name(config["zoo"].get("name"), "a zoo")
     return place(config, "zoos") / name / fingerprint(config["zoo"])
 
 
@@ -229,12 +223,12 @@ def run_directory(config: Mapping[str, Any]) -> Path:
     trained, everything it is trained with. How many workers, which device or who is told is not part of it.
 
     Raises:
-        InputError: The experiment is not the plain name of a folder, or the seed is not a natural number.
+        InputError: The experiment's name cannot be a folder's, or the seed is not a natural number.
     """
-    experiment, seed = _plain_name(config["experiment"], "an experiment"), config["seed"]
+    experiment, seed = experiment_name(config["experiment"]), config["seed"]
     if type(seed) is not int or seed < 0:
         raise InputError("not a seed", where="'seed'", got=repr(seed), expected="0, 1, 2, ...")
-    trained = _plain_name(config["producer"].get("name"), "a producer") == "trained"
+    trained = plain_name(config["producer"].get("name"), "a producer") == "trained"
     identity = {key: config[key] for key in _IDENTITY["trained" if trained else "baseline"]}
     identity["producer"] = config["producer"]
     if trained:

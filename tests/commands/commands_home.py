@@ -20,7 +20,7 @@ class Finished(NamedTuple):
 
 Peace = Callable[..., Finished]
 
-EXPERIMENT = "tiny"
+EXPERIMENT = "paper/tiny"  # in a folder of experiments, which is more than one at the top
 METHODS = ("peace", "flat", "statistics", "path_product", "random", "metadata")
 
 ZOO = (

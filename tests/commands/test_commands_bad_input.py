@@ -229,8 +229,9 @@ def other_scores(home: Home) -> list[str]:
 
 
 def damaged_points(home: Home) -> list[str]:
-    Path("results", "figures").mkdir()
-    Path("results", "figures", f"{EXPERIMENT}.csv").write_bytes(b"")
+    points = Path("results", "figures", f"{EXPERIMENT}.csv")
+    points.parent.mkdir(parents=True)
+    points.write_bytes(b"")
     return ["table", "--all"]
 
 
@@ -361,7 +362,9 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "an unknown verb": (always("pretrian"), "invalid choice: 'pretrian' .*see `peace --help`"),
     "no verb": (always(), "required: VERB; see `peace --help`"),
     "an unknown option": (always("pretrain", "--dryrun"), "unrecognized arguments: --dryrun"),
-    "an unknown experiment": (always("sweep", "tniy"), "no experiment 'tniy' in .*did you mean 'tiny'?"),
+    "an unknown experiment": (
+        always("sweep", "paper/tniy"), "no experiment 'paper/tniy' in .*did you mean 'paper/tiny'?"
+    ),
     "a table of an unknown experiment": (always("table", "tniy"), "no table.yaml in .*tniy"),
     "a table without records": (always("table", EXPERIMENT, "paths.results=elsewhere"), "no records in elsewhere"),
     "a check without records": (
@@ -371,7 +374,7 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "a table of one and all": (always("table", EXPERIMENT, "--all"), "expected `peace table EXPERIMENT` or `peace ta"),
     "all tables, a damaged record": (lambda home: [*damaged_record(home)[:1], "--all"], "unreadable file in .*seed0"),
     "the scores of other queries": (other_scores, "not those of the record's queries in .*seed0.queries"),
-    "a damaged CSV of points": (damaged_points, "cannot read the points in .*figures/tiny.csv"),
+    "a damaged CSV of points": (damaged_points, "cannot read the points in .*figures/paper/tiny.csv"),
     "a damaged record": (damaged_record, "unreadable file in .*seed0.json"),
     "an unknown list": (always("list", "encoder"), "nothing to list called 'encoder'; did you mean 'encoders'?"),
     "a misspelt key of a sweep": (

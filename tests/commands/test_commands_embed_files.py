@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands_home import Home, Peace, verb
+from commands_home import EXPERIMENT, Home, Peace, verb
 from safetensors.torch import save_file
 
 from peace.embeddings.table import EmbeddingTable
@@ -42,7 +42,7 @@ def test_files_are_embedded_indexed_and_found(copied: Home, models: Path, peace:
     finished = peace(*words)
     assert finished.code == 1 and "3 of 4 checkpoints by layer_gnn" in finished.out
     assert "1 of 4 checkpoints are broken: cut.safetensors; why stands in" in finished.err
-    (where,) = copied.folder.glob("runs/tiny/*/seed0/files/*")
+    (where,) = copied.folder.glob(f"runs/{EXPERIMENT}/*/seed0/files/*")
     assert list(json.loads((where / "broken.json").read_text())) == ["cut.safetensors"]
 
     table = EmbeddingTable.load(where / "embeddings.safetensors")

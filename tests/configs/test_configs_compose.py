@@ -18,6 +18,7 @@ from peace.commands.pretrain import build_augmentations
 from peace.config import compose, folder
 from peace.datasets import DATASETS
 from peace.encoders import ENCODERS
+from peace.experiments import experiments_with
 from peace.graph.reading import Reading
 from peace.index.kinds import KINDS as INDEXES
 from peace.index.metadata import rank_by_metadata
@@ -45,7 +46,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], tuple[str, ...]]] = {
 SECTIONS = {"graph": Reading, "trainer": TrainerConfig, "optimizer": OptimizerConfig, "tracking": TrackingConfig}
 GROUPS = [*REGISTRIES, *SECTIONS, "zoo", "augmentation", "producer"]
 KINDS = ("encoders", "aggregators", "augmentations", "losses", "baselines", "indexes", "datasets", "zoos", "tasks")
-EXPERIMENTS = sorted(path.parent.name for path in folder("experiments").glob("*/sweep.yaml"))
+EXPERIMENTS = experiments_with(folder("experiments"), "sweep.yaml")
 
 
 def choices(*groups: str) -> list[tuple[str, str]]:

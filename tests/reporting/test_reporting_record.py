@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from peace.errors import InputError
-from peace.reporting.record import Metric, read_records, record_path, row_label, write_record
+from peace.reporting.record import Metric, read_records, record_path, recorded, row_label, write_record
 
 PROVENANCE = {
     "git_commit": "0123abcd",
@@ -111,8 +111,20 @@ def test_rows_with_special_characters_keep_apart(tmp_path: Path) -> None:
     assert len(read_records(tmp_path, "digits")) == len(rows)
 
 
-@pytest.mark.parametrize("experiment", ["../up", "a/b", "", ".hidden"])
-def test_experiment_is_one_folder(tmp_path: Path, experiment: str) -> None:
+def test_an_experiment_may_lie_in_a_folder_of_experiments(tmp_path: Path) -> None:
+    outer, inner = write(tmp_path, experiment="paper"), write(tmp_path, experiment="paper/table1")
+    assert inner == tmp_path / "paper" / "table1" / outer.relative_to(tmp_path / "paper")
+    for experiment, path in (("paper", outer), ("paper/table1", inner)):
+        (record,) = read_records(tmp_path, experiment)
+        assert record.experiment == experiment and recorded(tmp_path, experiment)
+        assert record_path(tmp_path, experiment, record.row, record.seed) == path
+    inner.rename(inner.with_name("seed9.json"))
+    with pytest.raises(InputError, match=r"in the wrong place in .*: got experiment paper/table1"):
+        read_records(tmp_path, "paper/table1")
+
+
+@pytest.mark.parametrize("experiment", ["../up", "/up", "a/", "a//b", "a/../b", "", ".hidden"])
+def test_an_experiment_lies_below_the_records(tmp_path: Path, experiment: str) -> None:
     with pytest.raises(InputError, match="not the name of an experiment"):
         write(tmp_path, experiment=experiment)
     with pytest.raises(InputError, match="not the name of an experiment"):

@@ -1,6 +1,8 @@
 """The page of all results, and which files follow from records and points."""
 
 import io
+import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -95,6 +97,24 @@ def test_new_points_make_the_figure(results: Results) -> None:
     assert files[results.folder / "figures" / "fresh.csv"] == given
     assert b"[png](figures/fresh.png)" in files[results.folder / "README.md"]
     assert files[results.folder / "figures" / "digits.csv"] == POINTS
+
+
+def test_an_experiment_in_a_folder_of_experiments_is_one_like_any_other(results: Results) -> None:
+    shutil.copytree(results.experiments / "old", results.experiments / "paper" / "table1")
+    record(results.folder / "records", "paper/table1", "one", 0, "a" * 40, "2026-02-03T00:00:00Z")
+    assert results.names() == ["digits", "fresh", "old", "paper/table1"]
+    files = results.files(results.names(), {"paper/table1": POINTS})
+    write(files)
+    made = [path.relative_to(results.folder).as_posix() for path in files if "paper" in path.parts]
+    assert made == [*(f"tables/paper/table1.{form}" for form in ("md", "tex", "csv")),
+                    *(f"figures/paper/table1.{form}" for form in ("csv", "png", "pdf"))]  # fmt: skip
+    page = (results.folder / "README.md").read_text()
+    links = re.findall(r"\]\((\S*paper\S*)\)", page)
+    assert [link for link in links if not (results.folder / link).exists()] == ["../experiments/paper/table1/README.md"]
+    assert r"\label{tab:paper/table1}" in (results.folder / "tables" / "paper" / "table1.tex").read_text()
+    gone = results.folder / "tables" / "paper" / "gone.md"
+    gone.touch()
+    assert results.orphans(files) == [gone] and differing(results.files(results.names())) == []
 
 
 def test_written_files_differ_in_nothing_and_every_changed_one_is_named(results: Results) -> None:

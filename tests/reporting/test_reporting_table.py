@@ -212,7 +212,7 @@ def test_latex_is_balanced_and_of_plain_signs_whatever_the_names(tmp_path: Path)
 
 
 def test_the_committed_latex_is_balanced() -> None:
-    paths = sorted((Path(__file__).parents[2] / "results" / "tables").glob("*.tex"))
+    paths = sorted((Path(__file__).parents[2] / "results" / "tables").rglob("*.tex"))
     assert [len(structure(path.read_text())) >= 2 for path in paths] == [True] * len(paths) != []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-SHOWN = re.findall(r"<!-- results/tables/(\w+)\.md -->", README)
+SHOWN = re.findall(r"<!-- results/tables/([\w/]+)\.md -->", README)
 
 
 def within_the_readme(table: str) -> str:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 RECORDS, EXPERIMENTS = ROOT / "results" / "records", ROOT / "experiments"
 
 # `scratch` is where runs outside any experiment write; it is not committed.
-PATHS = {path for path in RECORDS.glob("*/*/seed*.json") if path.relative_to(RECORDS).parts[0] != "scratch"}
-RECORDED = sorted({path.relative_to(RECORDS).parts[0] for path in PATHS})
+PATHS = {path for path in RECORDS.rglob("seed*.json") if path.relative_to(RECORDS).parts[0] != "scratch"}
+RECORDED = sorted({path.relative_to(RECORDS).parents[1].as_posix() for path in PATHS})
 
 pytestmark = pytest.mark.skipif(not RECORDED, reason="results/records holds no record yet")
 
@@ -71,9 +71,10 @@ def test_every_experiment_with_records_is_checked_in_every_form() -> None:
     results = Results(ROOT / "results", EXPERIMENTS)
     compared = {path.relative_to(ROOT / "results").as_posix() for path in results.files(results.names())}
     tables = {f"tables/{name}.{form}" for name in RECORDED for form in ("md", "tex", "csv")}
-    drawn = [path.stem for path in (ROOT / "results" / "figures").glob("*.csv")]
-    figures = {f"figures/{name}.{form}" for name in drawn for form in ("csv", "png", "pdf")}
-    assert "demo" in drawn and compared == {"README.md"} | tables | figures
+    figures = ROOT / "results" / "figures"
+    drawn = [path.relative_to(figures).with_suffix("").as_posix() for path in figures.rglob("*.csv")]
+    pictures = {f"figures/{name}.{form}" for name in drawn for form in ("csv", "png", "pdf")}
+    assert "demo" in drawn and compared == {"README.md"} | tables | pictures
 
 
 @pytest.mark.parametrize("experiment", RECORDED)

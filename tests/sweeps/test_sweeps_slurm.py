@@ -51,7 +51,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> SweepFolder:
-    return SweepFolder(tmp_path / "runs" / "tiny" / "sweep")
+    return SweepFolder(tmp_path / "runs" / "paper" / "tiny" / "sweep")
 
 
 def option(call: list[str], name: str) -> str | None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_the_training_of_a_zoo_gets_only_words_that_it_knows(tasks: list[Task]) 
     found = manifest("tiny", [0], ["trainer.max_steps=3", "zoo.seeds=2", "tracking=none"])
     assert found[0].line == "peace zoo train demo seed=0 zoo.seeds=2 tracking=none"
     assert found[1].line.endswith("trainer=demo trainer.max_steps=3 zoo.seeds=2 tracking=none")
+
+
+def test_an_experiment_may_lie_in_a_folder_of_experiments(tasks: list[Task], tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "experiments" / "tiny", tmp_path / "experiments" / "paper" / "tiny")
+    found = manifest("paper/tiny", words=["paths.runs=a b"])
+    assert [task.line for task in found] == [task.line.replace("=tiny", "=paper/tiny") for task in tasks]
+    with pytest.raises(InputError, match=r"no experiment 'paper/tny' in .*; did you mean 'paper/tiny'\?"):
+        manifest("paper/tny")
+    with pytest.raises(InputError, match=r"not the name of an experiment: got 'paper/\.\./tiny'"):
+        manifest("paper/../tiny")
 
 
 def test_a_repeated_seed_is_refused(tasks: list[Task]) -> None:

@@ -13,7 +13,8 @@ from tracking_home import WORDS
 
 from peace.errors import InputError
 from peace.tracking.access import first_process, mode
-from peace.tracking.artifacts import embedder, zoo
+from peace.tracking.artifacts import embedder, embeddings, index, table, zoo
+from peace.tracking.labels import labels
 from peace.tracking.run import Tracking
 from peace.tracking.tell import UNTRACKED
 from peace.training.module import Contrastive
@@ -155,8 +156,18 @@ def test_without_a_network_a_run_is_recorded_for_later(home: Path) -> None:
     assert log.summary["models"] == 32 and log.made["embeddings"].name.startswith("embeddings-tiny-")
 
 
+def test_a_group_is_the_experiment_without_slashes() -> None:
+    assert labels(CONFIG, "zoo train")["group"] == "some"
+    for experiment, group in (("demo", "demo"), ("paper/table1", "paper-table1"), ("x" * 200 + "/y", "x" * 126 + "-y")):
+        assert labels({**CONFIG, "experiment": experiment}, "embed")["group"] == group
+
+
 def test_names_of_artifacts_are_ones_that_wandb_takes() -> None:
-    made = embedder(Path("runs") / "a@b=c,d" / "0123456789ab" / "seed3")
+    made = embedder(Path("runs") / "a@b=c,d" / "0123456789ab" / "seed3", "a@b=c,d")
     assert made.name == "embedder-a_b_c_d-0123456789ab-seed3"
+    nested = Path("runs") / "paper" / "table1" / "0123456789ab" / "seed3"
+    for kind in (embedder, embeddings, index):
+        assert kind(nested, "paper/table1").name == f"{kind.__name__}-paper-table1-0123456789ab-seed3"
+    assert table("paper/table1").name == "table-paper-table1" and table("demo").name == "table-demo"
     long = zoo(Path("zoos") / ("x" * 200) / "0123456789ab")
     assert len(long.name) == 128 and long.name.startswith("zoo-x") and long.name.endswith("-0123456789ab")

@@ -115,10 +115,10 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             rank_by_metadata(labels, labels, missing, config["seed"], zoo.hash).save(where / RANKING)
         elif identity := _embed(zoo, rows, config, chosen, where):
             tell = tracked.used if name == "trained" else tracked.made
-            tell(artifacts.embedder(where, hash=identity))
+            tell(artifacts.embedder(where, config["experiment"], hash=identity))
         tracked.summarise({"models": len(rows), "seconds": time.monotonic() - started})
         if not chosen.shard:
-            tracked.made(made_embeddings(where, name, chosen.copies))
+            tracked.made(made_embeddings(where, config, chosen.copies))
     part = f"part {chosen.shard} of " if chosen.shard else ""
     print(f"{part}{len(rows)} models by {name} in {time.monotonic() - started:.1f} s: {where}")
 
@@ -157,10 +157,11 @@ def _embed(zoo: Zoo, rows: pd.DataFrame, config: Mapping[str, Any], chosen: Embe
     return identity
 
 
-def made_embeddings(where: Path, producer: str, copies: bool = True) -> Artifact:
+def made_embeddings(where: Path, config: Mapping[str, Any], copies: bool = True) -> Artifact:
     """Returns what a run directory's embeddings are told as: the tables of models and copies, or a ranking."""
-    files = (RANKING,) if producer == "metadata" else (TABLE, COPIES) if copies else (TABLE,)
-    return artifacts.embeddings(where, *(where / file for file in files))
+    vectors = (TABLE, COPIES) if copies else (TABLE,)
+    files = (RANKING,) if config["producer"]["name"] == "metadata" else vectors
+    return artifacts.embeddings(where, config["experiment"], *(where / file for file in files))
 
 
 def _part(where: Path, number: int, total: int) -> Path:

@@ -54,13 +54,13 @@ def embed_files(config: Mapping[str, Any], files: str | Sequence[str], workers: 
     embedder, identity = load_producer(saved_embedder(run_directory(config)))
     where = files_directory(config, files)
     with exclusive(where), Tracking(config, "embed", where) as tracked:
-        tracked.used(artifacts.embedder(run_directory(config), hash=identity))
+        tracked.used(artifacts.embedder(run_directory(config), config["experiment"], hash=identity))
         found = embed_collection(embedder, identity, entries, where / "vectors", workers)
         with replacing(where / BROKEN) as path:
             path.write_text(json.dumps(found.broken, indent=1) + "\n")
         if found.done:
             _table(found, {"producer": "trained", "embedder": identity, "files": files}).save(where / TABLE)
-            tracked.made(artifacts.embeddings(where, where / TABLE))
+            tracked.made(artifacts.embeddings(where, config["experiment"], where / TABLE))
         else:
             # That of an earlier run would not be of these files.
             (where / TABLE).unlink(missing_ok=True)

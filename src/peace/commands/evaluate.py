@@ -82,7 +82,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         if tracked:
             rows = pd.DataFrame([{"metric": name, **asdict(metric)} for name, metric in metrics.items()])
             found_for = examples(table, chosen.relevant_by, config["seed"])
-            tracked.used(made_embeddings(where, config["producer"]["name"]))
+            tracked.used(made_embeddings(where, config))
             tell_evaluation(tracked, rows, counts, found_for, origin["zoo"])
             if points is not None:
                 tracked.table("embedding", points)

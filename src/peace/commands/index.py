@@ -22,7 +22,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         InputError: There is no embedding table, or it was made by another embedder than the run's.
     """
     files = arguments(EmbedConfig, config["embed"], "embed").get("files")
-    run_folder = run_directory(config)
+    run_folder, experiment = run_directory(config), config["experiment"]
     where = files_directory(config, files) if files else run_folder
     KINDS.check(config["index"])
     if dry_run:
@@ -36,8 +36,8 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         tracked.describe(zoo_hash=table.provenance.get("zoo"))
         tracked.summarise({"models": len(index), "recall@10": index.recall})
         made = (path for path in (where / TABLE, where / COPIES) if path.is_file())
-        tracked.used(artifacts.embeddings(where, *made))
-        tracked.made(artifacts.index(where, table=table.hash))
+        tracked.used(artifacts.embeddings(where, experiment, *made))
+        tracked.made(artifacts.index(where, experiment, table=table.hash))
     searched = f"{config['index']['name']}, recall@10 {index.recall:.3f}"
     print(f"index of {len(index)} models, {searched}: {where / 'index'}")
     print(f"search it: peace search MODEL.safetensors --index {where / 'index'}")

@@ -79,7 +79,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             spent = {"zoo": zoo.hash, "seconds": seconds, **provenance.stamp(trained_on or "cpu")}
             identity = save_producer(where / "embedder", module.embedder, config, spent)
             print(f"embedder {identity[:12]} trained on {len(data.train.rows)} checkpoints in {seconds} s: {where}")
-        tracked.made(artifacts.embedder(where, hash=identity))
+        tracked.made(artifacts.embedder(where, config["experiment"], hash=identity))
 
 
 def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Augmentation]:

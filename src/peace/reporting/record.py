@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, JsonValue, field_validator, model_valida
 
 from peace.atomic import replacing
 from peace.errors import InputError
+from peace.experiments import experiment_name
 from peace.provenance import now
 from peace.reporting.queries import QueryFile, QueryScores, queries_path, read_queries, write_queries
 from peace.reporting.schema import Checked, broken_rule
@@ -104,9 +105,7 @@ def record_path(root: Path, experiment: str, row: Mapping[str, str], seed: int) 
 
 
 def _folder(root: Path, experiment: str) -> Path:
-    if not experiment or experiment.startswith(".") or quote(experiment, safe="@+=,") != experiment:
-        raise InputError("not the name of an experiment", got=repr(experiment), expected="a plain folder name")
-    return Path(root) / experiment
+    return Path(root) / experiment_name(experiment)
 
 
 def write_record(
@@ -127,7 +126,7 @@ def write_record(
 
     Args:
         root: The folder of all records.
-        experiment: Name of the experiment, a folder under `root`.
+        experiment: Name of the experiment, a folder below `root`.
         row: The row of the table that the run belongs to, such as `{"method": "peace"}`.
         seed: Seed of the run.
         metrics: At least one metric by name; numbers are kept to six significant digits.
@@ -204,7 +203,7 @@ def read_records(root: Path, experiment: str) -> list[Record]:
         InputError: There is none, or one is unreadable, incomplete, of the wrong type, not finite or misplaced.
     """
     folder = _folder(root, experiment)
-    records = [_read(path, experiment) for path in folder.glob(_RECORDS)]
+    records = [_read(path, root, experiment) for path in folder.glob(_RECORDS)]
     if not records:
         raise InputError("no records", where=folder, do=f"make them with `peace sweep {experiment} --local`")
     return sorted(records, key=lambda record: (row_label(record.row), record.seed))
@@ -222,9 +221,9 @@ def read_scores(root: Path, record: Record) -> QueryScores | None:
     return read_queries(path, record.queries, {name: metric.value for name, metric in record.metrics.items()})
 
 
-def _read(path: Path, experiment: str) -> Record:
+def _read(path: Path, root: Path, experiment: str) -> Record:
     record = Record.parse(path.read_bytes(), path)
-    place = record_path(path.parents[2], experiment, record.row, record.seed)
+    place = record_path(root, experiment, record.row, record.seed)
     if place != path or record.experiment != experiment:
         told = f"experiment {record.experiment}, row {row_label(record.row)}, seed {record.seed}"
         raise InputError("a record lies in the wrong place", where=path, got=told, do="move it where that belongs")

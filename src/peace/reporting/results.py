@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from peace.atomic import replacing
+from peace.experiments import experiments_with
 from peace.reporting.curves import curves_csv, draw_curves
 from peace.reporting.figures import draw
 from peace.reporting.overview import Entry, overview
@@ -20,7 +21,7 @@ class Results:
 
     def names(self) -> list[str]:
         """Returns every experiment that has a `table.yaml`."""
-        return sorted(path.parent.name for path in self.experiments.glob("*/table.yaml"))
+        return experiments_with(self.experiments, "table.yaml")
 
     def table(self, name: str) -> Rendered:
         """Returns an experiment's table.
@@ -76,8 +77,8 @@ class Results:
 
     def orphans(self, files: Iterable[Path]) -> list[Path]:
         """Returns the tables and figures here that are none of `files`, as those of an experiment that is no more."""
-        lying = (path for part in ("tables", "figures") for path in (self.folder / part).glob("[!.]*"))
-        return sorted(set(lying) - set(files))
+        lying = (path for part in ("tables", "figures") for path in (self.folder / part).glob("**/[!.]*"))
+        return sorted({path for path in lying if not path.is_dir()} - set(files))
 
 
 def differing(files: Mapping[Path, bytes]) -> list[Path]:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from peace.config import fingerprint, folder
 from peace.errors import InputError, did_you_mean
+from peace.experiments import experiment_name, experiments_with
 from peace.reporting.schema import Checked
 
 Value = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
@@ -86,17 +87,18 @@ def manifest(experiment: str, seeds: Sequence[int] | None = None, words: Sequenc
     the same values of the axes; what runs once comes after all of them, and before all later ones.
 
     Args:
-        experiment: A folder under `experiments`.
+        experiment: A folder below `experiments`.
         seeds: Instead of the experiment's own.
         words: `key=value` words added to every command; to the training of a zoo only those that it knows.
 
     Raises:
         InputError: There is no such experiment, its file is wrong, an axis or value is unknown, or a seed is repeated.
     """
-    path = folder("experiments") / experiment / "sweep.yaml"
+    root = folder("experiments")
+    path = root / experiment_name(experiment) / "sweep.yaml"
     if not path.is_file():
-        known = [found.parent.name for found in folder("experiments").glob("*/sweep.yaml")]
-        raise InputError(f"no experiment '{experiment}'", where=path.parents[1], do=did_you_mean(experiment, known))
+        known = experiments_with(root, "sweep.yaml")
+        raise InputError(f"no experiment '{experiment}'", where=root, do=did_you_mean(experiment, known))
     spec = _read(path)
     seeds = seeds or spec.seeds
     if len(set(seeds)) < len(seeds):

@@ -53,28 +53,33 @@ def zoo(folder: Path, **metadata: Any) -> Artifact:  # noqa: ANN401 - what JSON 
     return Artifact("zoo", _name("zoo", folder, 2), (folder / "manifest.parquet",), (folder / "weights",), metadata)
 
 
-def embedder(run: Path, **metadata: Any) -> Artifact:  # noqa: ANN401
+def embedder(run: Path, experiment: str, **metadata: Any) -> Artifact:  # noqa: ANN401
     """Returns the embedder of a run directory: its description with its hash, and its tensors by reference."""
     folder = run / "embedder"
     files = (folder / "embedder.json",), (folder / "embedder.safetensors",)
-    return Artifact("model", _name("embedder", run, 3), *files, metadata)
+    return Artifact("model", _name("embedder", run, 2 + _depth(experiment)), *files, metadata)
 
 
-def embeddings(run: Path, *files: Path, **metadata: Any) -> Artifact:  # noqa: ANN401
+def embeddings(run: Path, experiment: str, *files: Path, **metadata: Any) -> Artifact:  # noqa: ANN401
     """Returns the embedding tables, or the ranking, of a run directory."""
-    return Artifact("embeddings", _name("embeddings", run, 3), files, (), metadata)
+    return Artifact("embeddings", _name("embeddings", run, 2 + _depth(experiment)), files, (), metadata)
 
 
-def index(run: Path, **metadata: Any) -> Artifact:  # noqa: ANN401
+def index(run: Path, experiment: str, **metadata: Any) -> Artifact:  # noqa: ANN401
     """Returns the index of a run directory: its description with its hashes, and the rest by reference."""
     folder = run / "index"
     files = (folder / "index.json",), (folder / "index.faiss", folder / "rows.parquet")
-    return Artifact("index", _name("index", run, 3), *files, metadata)
+    return Artifact("index", _name("index", run, 2 + _depth(experiment)), *files, metadata)
 
 
 def table(experiment: str, *files: Path, **metadata: Any) -> Artifact:  # noqa: ANN401
     """Returns the tables of an experiment."""
-    return Artifact("table", _name("table", Path(experiment), 1), files, (), metadata)
+    return Artifact("table", _name("table", Path(experiment), _depth(experiment)), files, (), metadata)
+
+
+def _depth(experiment: str) -> int:
+    """How many folders an experiment's name has."""
+    return len(Path(experiment).parts)
 
 
 def _name(kind: str, folder: Path, parts: int) -> str:

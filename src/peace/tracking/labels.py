@@ -22,8 +22,13 @@ def labels(config: Mapping[str, Any], command: str, part: str = "") -> dict[str,
     row = ",".join(str(value) for value in (config.get("row") or {}).values()) or made_by or zoo
     name = " ".join(filter(None, [command, row, f"seed{config['seed']}", part]))
     tags = [tag[:_TAG] for tag in (zoo, made_by) if tag]
-    return {"group": str(config.get("experiment", zoo))[:_GROUP], "job_type": command, "name": name[:_GROUP],
+    return {"group": _group(config, zoo), "job_type": command, "name": name[:_GROUP],
             "tags": tags}  # fmt: skip
+
+
+def _group(config: Mapping[str, Any], zoo: str) -> str:
+    """Without slashes, as the names of artifacts: a group is part of an address."""
+    return str(config.get("experiment", zoo)).replace("/", "-")[-_GROUP:]
 
 
 def _maker(config: Mapping[str, Any]) -> str:
