@@ -86,7 +86,7 @@ def _parser() -> _Parser:
     _add_zoo(verbs)
     for name, text in _CONFIG_VERBS.items():
         verb = _verb(verbs, name, text, _run_config(name))
-        _add_words(verb, "a config (default: the verb's) and words", "[CONFIG] key=value")
+        _add_words(verb, "an experiment or a config (default: the verb's), and words", "[CONFIG] key=value")
         verb.add_argument("--dry-run", action="store_true", help="check the config and say what would be done")
     _add_search(verbs)
     _add_reports(verbs)
@@ -113,12 +113,9 @@ def _run_config(name: str) -> Callable[[argparse.Namespace], None]:
     def run(parsed: argparse.Namespace) -> None:
         import importlib
 
-        from peace.config import compose, run_directory
+        from peace.config import compose_for, run_directory
 
-        words = list(parsed.words)
-        config = compose(words.pop(0) if words and "=" not in words[0] else name, words)
-        if lacking := sorted(compose(name).keys() - config):
-            raise InputError(f"the config has no '{lacking[0]}'", do=f"start it with `defaults: [{name}]`")
+        config = compose_for(name, parsed.words)
         if parsed.dry_run:
             import yaml
 

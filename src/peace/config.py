@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from peace.errors import InputError, did_you_mean
-from peace.experiments import experiment_name, plain_name
+from peace.experiments import CONFIG, experiment_name, experiments_with, find_experiment, plain_name
 
 Plain = dict[str, Any]
+_PLAIN = (str, int, float)
+_SUFFIXES = (".yaml", ".yml")
 
 
 def folder(name: str) -> Path:
@@ -34,36 +36,95 @@ def folder(name: str) -> Path:
     raise InputError(f"no folder '{name}'", where=candidates[0].parent, do="set PEACE_HOME to a checkout of PEACE")
 
 
-def compose(name: str, words: Iterable[str] = (), root: Path | None = None) -> Plain:
+def compose_for(verb: str, words: Sequence[str]) -> Plain:
+    """Returns the config of a command: the verb's, or that which the first word names, with the other words.
+
+    The first word may name another config; a person's own file, which starts with `defaults: [<verb>]`; or an
+    experiment by its folder or its name, whose `config.yaml` then lies over the verb's own config.
+
+    Args:
+        verb: Such as `embed`.
+        words: What follows the verb.
+
+    Raises:
+        InputError: As `compose`; nothing has such a name; or the config lacks a key of the verb's.
+    """
+    given, words = (words[0], words[1:]) if words and "=" not in words[0] else (verb, words)
+    root = folder("configs")
+    known = [file.stem for file in root.glob("*.yaml")]
+    if given not in known and not given.endswith(_SUFFIXES):
+        experiments = folder("experiments")
+        if found := find_experiment(given, experiments):
+            return compose(verb, words, over={"experiment": found[0], **_read(found[1])})
+        known += experiments_with(experiments, CONFIG)
+        raise InputError(f"no config '{given}'", where=f"{root} or {experiments}", do=did_you_mean(given, known))
+    config = compose(given, words)
+    if lacking := sorted(compose(verb).keys() - config):
+        raise InputError(f"the config has no '{lacking[0]}'", do=f"start it with `defaults: [{verb}]`")
+    return config
+
+
+def compose(
+    name: str, words: Iterable[str] = (), root: Path | None = None, over: Mapping[str, Any] | None = None
+) -> Plain:
     """Returns the config `name` with its defaults and the command line's words, resolved to plain containers.
 
     Args:
         name: A file's name under the configs folder without `.yaml`, or a path to a YAML file.
         words: `key=value` words; the value is YAML.
         root: The configs folder, if not the usual one.
+        over: What an experiment's `config.yaml` holds, which comes before the words. As there, a plain value of a group
+            swaps it and `encoder.num_layers: 6` sets a value; mappings are laid over each other. What only other
+            configs have, such as `embed` where an embedder is trained, is passed over.
 
     Raises:
         InputError: A file, group choice or key does not exist, a word is not `key=value`, or a `???` was not given.
     """
     root = root or folder("configs")
-    path = Path(name) if name.endswith((".yaml", ".yml")) else root / f"{name}.yaml"
+    path = Path(name) if name.endswith(_SUFFIXES) else root / f"{name}.yaml"
     if not path.is_file():
         known = [file.stem for file in root.glob("*.yaml")]
         raise InputError(f"no config '{name}'", where=root, do=did_you_mean(name, known))
     pairs = [_split(word) for word in words]
-    choices = {
-        key: str(value) for key, value in pairs if (root / key).is_dir() and isinstance(value, (str, int, float))
-    }
+    choices = _choices(pairs, root)
+    over = {str(key): value for key, value in (over or {}).items() if _group_of(str(key)) not in choices}
+    chosen = _choices(over.items(), root)
     try:
-        config = _load(path, root, choices)
+        config = _load(path, root, chosen | choices)
+        own = {key: value for key, value in over.items() if key not in chosen}
+        _overlay(config, own, _elsewhere(config, root) if own else ())
         for key, value in pairs:
-            if key in choices and isinstance(value, (str, int, float)):
+            if key in choices and isinstance(value, _PLAIN):
                 _require(config, key, key)
             else:
                 _set(config, key, value)
         return _resolve(config)
     except OmegaConfBaseException as error:
         raise InputError("cannot compose the config", where=path, got=str(error).splitlines()[0]) from error
+
+
+def _choices(pairs: Iterable[tuple[str, object]], root: Path) -> dict[str, str]:
+    """Those of the pairs that swap a group, by its name."""
+    return {key: str(value) for key, value in pairs if (root / key).is_dir() and isinstance(value, _PLAIN)}
+
+
+def _group_of(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _elsewhere(config: DictConfig, root: Path) -> set[str]:
+    """Keys and `key.key` that other configs have and this one has not."""
+    keys = {path.name for path in root.iterdir() if path.is_dir()}
+    for content in map(_read, root.glob("*.yaml")):
+        for key, value in content.items():
+            keys |= {key, *(f"{key}.{inner}" for inner in (value if isinstance(value, dict) else ()))}
+    return {key for key in keys - {"defaults"} if not _has(config, key)}
+
+
+def _has(node: Any, key: str) -> bool:  # noqa: ANN401 - any node of a config
+    first, _, rest = key.partition(".")
+    # Not `first in node`, which denies a key whose value is still `???`.
+    return isinstance(node, DictConfig) and first in node.keys() and (not rest or _has(node[first], rest))
 
 
 def _split(word: str) -> tuple[str, object]:
@@ -116,12 +177,17 @@ def _load(path: Path, root: Path, choices: dict[str, str]) -> DictConfig:
     return merged
 
 
-def _overlay(config: DictConfig, own: Plain, outer: str = "") -> None:
-    """Sets what a person's own file says, key by key, so that a misspelt one is found as on the command line."""
+def _overlay(config: DictConfig, own: Plain, elsewhere: Collection[str] = (), outer: str = "") -> None:
+    """Sets what a person's own file says, key by key, so that a misspelt one is found as on the command line.
+
+    Keys that only other configs have are passed over.
+    """
     for key, value in own.items():
         whole = f"{outer}{key}"
+        if whole in elsewhere or _group_of(whole) in elsewhere:
+            continue
         if isinstance(value, dict) and isinstance(OmegaConf.select(config, whole), DictConfig):
-            _overlay(config, value, f"{whole}.")
+            _overlay(config, value, elsewhere, f"{whole}.")
         else:
             _set(config, whole, value)
 

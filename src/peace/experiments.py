@@ -5,6 +5,7 @@ from pathlib import Path
 
 from peace.errors import InputError
 
+CONFIG = "config.yaml"
 _CHARACTERS = "letters, digits and _ @ + = , - ."
 
 
@@ -40,3 +41,34 @@ def experiments_with(root: Path, file: str) -> list[str]:
         file: Its name.
     """
     return sorted(path.parent.relative_to(root).as_posix() for path in root.glob(f"*/**/{file}"))
+
+
+def find_experiment(given: str, root: Path) -> tuple[str, Path] | None:
+    """Returns the name of an experiment and its `config.yaml`; None where nothing is found.
+
+    A folder elsewhere is called by what follows `experiments` in its path, or else by its own name.
+
+    Args:
+        given: A folder, or an experiment's name, with or without `experiments/` before it.
+        root: The folder of all experiments.
+
+    Raises:
+        InputError: There is such a folder, but it has no `config.yaml`, or its name cannot be an experiment's.
+    """
+    root = root.resolve()
+    named = (root / Path(given).as_posix().removeprefix("experiments/")).resolve()
+    places = [Path(given).resolve(), *([named] if named.is_relative_to(root) else [])]
+    found = [place for place in places if place.is_dir()]
+    with_config = [place for place in found if (place / CONFIG).is_file()]
+    if found and not with_config:
+        raise InputError(f"no {CONFIG}", where=found[-1], do="name an experiment that has one, or give key=value words")
+    if not with_config:
+        return None
+    return experiment_name(_name(with_config[0], root)), with_config[0] / CONFIG
+
+
+def _name(place: Path, root: Path) -> str:
+    if place.is_relative_to(root):
+        return place.relative_to(root).as_posix()
+    _, below, rest = place.as_posix().rpartition("/experiments/")
+    return rest if below else place.name
