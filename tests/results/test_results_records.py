@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from peace.cli import main
+from peace.experiments import experiments_with
 from peace.reporting.record import read_records, read_scores
 from peace.reporting.results import Results
+from peace.reporting.table import paper_of
 
 ROOT = Path(__file__).parents[2]
 RECORDS, EXPERIMENTS = ROOT / "results" / "records", ROOT / "experiments"
@@ -75,6 +77,12 @@ def test_every_experiment_with_records_is_checked_in_every_form() -> None:
     drawn = [path.relative_to(figures).with_suffix("").as_posix() for path in figures.rglob("*.csv")]
     pictures = {f"figures/{name}.{form}" for name in drawn for form in ("csv", "png", "pdf")}
     assert "demo" in drawn and compared == {"README.md"} | tables | pictures
+
+
+@pytest.mark.parametrize("experiment", experiments_with(EXPERIMENTS, "paper.csv"))
+def test_a_paper_s_figures_are_those_of_cells_of_the_table(experiment: str) -> None:
+    paper = paper_of(EXPERIMENTS / experiment / "table.yaml")
+    assert paper is not None and paper.values and re.match(r"Tables? .*, arXiv:\d{4}\.\d{5}$", paper.source)
 
 
 @pytest.mark.parametrize("experiment", RECORDED)

@@ -4,10 +4,11 @@ import csv
 import io
 from collections.abc import Iterable
 
-from peace.reporting.printing import Printed, Rank, chance, flat, heads, rows
-from peace.reporting.summary import Block, Summary
+from peace.reporting.printing import Printed, Rank, chance, flat, heads, paper, rows
+from peace.reporting.summary import Block, Cell, Summary
 
 _CELLS = "Mean ± standard deviation over seeds [95 % bootstrap interval, mean over seeds]"
+_PAPER = "paper"
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "θ": "theta", "κ": "kappa",
     "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "varphi", "ω": "omega",
@@ -52,9 +53,11 @@ def markdown(summary: Summary) -> str:
 def _markdown_lines(block: Block) -> Iterable[str]:
     yield _markdown_row(["", *heads(block)])
     yield "|---|" + "---:|" * len(block.columns)
-    for name, cells in rows(block):
+    for line, (name, cells) in zip(block.lines, rows(block), strict=True):
         marked = (f"**{cell.mean}**" if cell.rank == Rank.BEST else cell.mean for cell in cells)
         yield _markdown_row([name, *(mean + cell.mark + cell.rest for mean, cell in zip(marked, cells, strict=True))])
+        if line.has_paper:
+            yield _markdown_row(f"*{text}*" for text in [_PAPER, *paper(line, block)])
     if block.chance:
         yield _markdown_row(["Chance", *chance(block)])
 
@@ -89,8 +92,10 @@ def _latex_lines(block: Block) -> Iterable[str]:
     yield r"\toprule"
     yield _latex_row(map(_escaped, ["", *heads(block)]))
     yield r"\midrule"
-    for name, cells in rows(block):
+    for line, (name, cells) in zip(block.lines, rows(block), strict=True):
         yield _latex_row([_escaped(name), *map(_latex_cell, cells)])
+        if line.has_paper:
+            yield _latex_row(rf"\textit{{{_escaped(text)}}}" for text in [_PAPER, *paper(line, block)])
     if block.chance:
         yield r"\midrule"
         yield _latex_row(map(_escaped, ["Chance", *chance(block)]))
@@ -115,16 +120,21 @@ def comma_separated(summary: Summary) -> str:
     """Returns the cells in long form: one line a row, block and metric, six significant digits."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_CSV)
+    writer.writerow([*_CSV, *([_PAPER] if summary.paper else [])])
     for block in summary.blocks:
         for line in block.lines:
-            for column, cell in zip(block.columns, line.cells, strict=True):
-                if cell:
-                    numbers = (cell.mean, cell.std, cell.chance, cell.low, cell.high)
-                    compared = (getattr(cell.comparison, name, None) for name in _COMPARISON)
-                    told = map(_exact, (*numbers, *compared))
-                    writer.writerow([line.name, flat(block.title), column.metric, cell.seeds, *told])
+            for column, cell, figure in zip(block.columns, line.cells, line.paper, strict=True):
+                if cell or figure is not None:
+                    told = [*_numbers(cell), *(["" if figure is None else f"{figure:f}"] if summary.paper else [])]
+                    writer.writerow([line.name, flat(block.title), column.metric, *told])
     return file.getvalue()
+
+
+def _numbers(cell: Cell | None) -> list[str]:
+    if cell is None:
+        return ["0", *[""] * (len(_CSV) - 4)]
+    compared = (getattr(cell.comparison, name, None) for name in _COMPARISON)
+    return [str(cell.seeds), *map(_exact, (cell.mean, cell.std, cell.chance, cell.low, cell.high, *compared))]
 
 
 def _exact(value: float | None) -> str:

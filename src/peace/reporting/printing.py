@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 
 from peace.reporting.spec import ColumnSpec
@@ -84,6 +85,16 @@ def rows(block: Block) -> list[tuple[str, list[Printed]]]:
         _column([line.cells[place] for line in block.lines], column) for place, column in enumerate(block.columns)
     ]
     return [(_name(line), [column[place] for column in columns]) for place, line in enumerate(block.lines)]
+
+
+def paper(line: Line, block: Block) -> list[str]:
+    """Returns the paper's figure for each column, with the digits that it prints."""
+    cells = zip(line.paper, block.columns, strict=True)
+    return [_ABSENT if figure is None else _figure(figure, column.format) for figure, column in cells]
+
+
+def _figure(figure: Decimal, style: str) -> str:
+    return f"{figure.scaleb(2) if style == 'percent' else figure:f}".replace("-", "−")
 
 
 def chance(block: Block) -> list[str]:

@@ -24,6 +24,7 @@ from peace.reporting.queries import QueryFile, QueryScores, queries_path, read_q
 from peace.reporting.schema import Checked, broken_rule
 
 _RECORDS = "*/seed*.json"
+Amount = int | float | str
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,21 @@ class Record(Checked):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")] | None = None
     queries: QueryFile | None = None
 
+    @property
+    def scale(self) -> dict[str, Amount]:
+        """At which scale the run was made, such as `{"models": 1000}`: what its notes say under `scale`."""
+        return self.notes.get("scale", {})  # type: ignore[return-value]
+
     @field_validator("notes")
     @classmethod
-    def _finite_notes(cls, notes: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _checked_notes(cls, notes: dict[str, JsonValue]) -> dict[str, JsonValue]:
         try:
             json.dumps(notes, allow_nan=False)
         except ValueError as error:
             raise broken_rule("a number that is not finite") from error
+        scale = notes.get("scale", {})
+        if not isinstance(scale, dict) or any(type(amount) not in (int, float, str) for amount in scale.values()):
+            raise broken_rule("a scale that is no mapping from names to numbers or text")
         return notes
 
     @model_validator(mode="after")
@@ -133,7 +142,8 @@ def write_record(
         counts: How many models, queries, classes and so on stand behind the metrics.
         provenance: `git_commit`, `versions`, `device`, `zoo` (its hash) and `config` (its fingerprint).
         seconds: How long the run took.
-        notes: Anything else of which JSON can tell, such as the recall of an approximate index.
+        notes: Anything else of which JSON can tell, such as the recall of an approximate index. Its `scale`, numbers or
+            text by name, is printed under the table.
         queries: The scores of single queries by their ids, for the metrics that are means of them.
 
     Raises:

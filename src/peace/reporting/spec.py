@@ -43,7 +43,10 @@ class BlockSpec(Checked):
 
 
 class TableSpec(Checked):
-    """A whole table: rows in printed order, sub-tables, how many seeds each row should have, and a figure of curves."""
+    """A whole table: rows in printed order, sub-tables, and how many seeds each row should have.
+
+    `figure` is one of curves, `paper` the file beside it that has a paper's figures.
+    """
 
     title: str
     caption: str
@@ -53,6 +56,12 @@ class TableSpec(Checked):
     chance: bool = True
     blocks: Annotated[list[BlockSpec], Field(min_length=1)]
     figure: Panels | None = None
+    paper: Annotated[str, Field(pattern=r"^\w[\w.-]*\.csv$")] | None = None
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those of all columns, block by block."""
+        return [column.metric for block in self.blocks for column in block.columns]
 
     @field_validator("rows")
     @classmethod

@@ -3,12 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from statistics import fmean, stdev
 
 from peace.errors import InputError
 from peace.metrics.significance import RESAMPLES
 from peace.reporting.comparison import LEVEL, Comparison, Scores, compare
+from peace.reporting.paper import Paper
 from peace.reporting.record import Metric, Record, row_label
+from peace.reporting.scale import run_at
 from peace.reporting.spec import BlockSpec, ColumnSpec, RowSpec, TableSpec
 
 _AGREEMENT = 1e-3
@@ -18,6 +21,7 @@ _TEST = (
 )
 _Row = tuple[RowSpec, list[Record]]
 _Comparisons = Mapping[tuple[str, str], Comparison]
+_Figures = Mapping[tuple[str, str], Decimal]
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a block: its name in records, its printed name, whether seeds are missing, a cell a column."""
+    """One row of a block: its name in records, its printed name, whether seeds are missing, a cell a column.
+
+    `paper` has the figure of a paper for each column, where it has one.
+    """
 
     name: str
     label: str
     short: bool
     cells: tuple[Cell | None, ...]
+    paper: tuple[Decimal | None, ...]
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether a paper has a figure for any column."""
+        return any(figure is not None for figure in self.paper)
 
 
 @dataclass(frozen=True)
@@ -65,22 +78,26 @@ class Block:
 
 @dataclass(frozen=True)
 class Summary:
-    """A whole table before it is printed, with the remarks that belong under it."""
+    """A whole table before it is printed: its blocks, the remarks under it, and whether it has a paper's figures."""
 
     experiment: str
     title: str
     caption: str
     blocks: tuple[Block, ...]
     remarks: tuple[str, ...]
+    paper: bool = False
 
 
-def summarise(spec: TableSpec, records: Sequence[Record], scores: Scores | None = None) -> Summary:
+def summarise(
+    spec: TableSpec, records: Sequence[Record], scores: Scores | None = None, paper: Paper | None = None
+) -> Summary:
     """Returns the cells of every block, and remarks on what the table leaves out.
 
     Args:
         spec: What the table shows.
         records: All records of one experiment, in any order.
         scores: The scores of the records' queries by row label and seed, of those records that have any.
+        paper: The figures of a paper, which keep rows without records in the table.
 
     Raises:
         InputError: There are no records, the chance level of a column differs between rows of one seed, or the queries
@@ -92,24 +109,36 @@ def summarise(spec: TableSpec, records: Sequence[Record], scores: Scores | None 
     rows = [(row, [record for record in ordered if record.row == row.row]) for row in spec.rows]
     shown = [(row, found) for row, found in rows if found]
     baseline = [record for record in ordered if record.row == spec.baseline]
-    metrics = [column.metric for block in spec.blocks for column in block.columns]
-    comparisons = compare([found for _, found in shown], baseline, metrics, scores or {})
-    blocks = tuple(_block(block, shown, spec, comparisons) for block in spec.blocks)
-    remarks = (*_on_the_baseline(spec, shown, comparisons), *_on_what_lacks(spec, blocks, rows, ordered))
-    return Summary(records[0].experiment, spec.title, spec.caption, blocks, remarks)
+    comparisons = compare([found for _, found in shown], baseline, spec.metrics, scores or {})
+    figures = paper.values if paper else {}
+    blocks = tuple(_block(block, rows, spec, comparisons, figures) for block in spec.blocks)
+    remarks = (
+        *_on_the_paper(paper, spec),
+        *run_at({row.label: found for row, found in shown}),
+        *_on_the_baseline(spec, shown, comparisons),
+        *_on_what_lacks(spec, blocks, rows, ordered),
+    )
+    return Summary(records[0].experiment, spec.title, spec.caption, blocks, remarks, paper is not None)
 
 
-def _block(block: BlockSpec, shown: Sequence[_Row], spec: TableSpec, comparisons: _Comparisons) -> Block:
-    every = [_line(row, found, block.columns, spec.seeds, comparisons) for row, found in shown]
-    # A row with none of these metrics belongs to other blocks.
-    lines = tuple(line for line in every if any(line.cells))
-    chance = tuple(_chance(column.metric, shown) for column in block.columns)
+def _block(
+    block: BlockSpec, rows: Sequence[_Row], spec: TableSpec, comparisons: _Comparisons, figures: _Figures
+) -> Block:
+    every = [_line(row, found, block.columns, spec.seeds, comparisons, figures) for row, found in rows]
+    # A row with none of these metrics belongs to other blocks, or was not run.
+    lines = tuple(line for line in every if any(line.cells) or line.has_paper)
+    chance = tuple(_chance(column.metric, rows) for column in block.columns)
     known = spec.chance and any(level is not None for level in chance)
     return Block(block.title, tuple(block.columns), lines, chance if known else None)
 
 
 def _line(
-    row: RowSpec, records: list[Record], columns: Sequence[ColumnSpec], seeds: int, comparisons: _Comparisons
+    row: RowSpec,
+    records: list[Record],
+    columns: Sequence[ColumnSpec],
+    seeds: int,
+    comparisons: _Comparisons,
+    figures: _Figures,
 ) -> Line:
     name = row_label(row.row)
     cells = tuple(
@@ -117,7 +146,8 @@ def _line(
         for c in columns
     )
     fewest = min([len(records), *(cell.seeds for cell in cells if cell)])
-    return Line(name, row.label, fewest < seeds, cells)
+    paper = tuple(figures.get((name, column.metric)) for column in columns)
+    return Line(name, row.label, any(cells) and fewest < seeds, cells, paper)
 
 
 def _cell(metrics: list[Metric], comparison: Comparison | None) -> Cell | None:
@@ -140,9 +170,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(given) if given else None
 
 
-def _chance(metric: str, shown: Sequence[_Row]) -> float | None:
+def _chance(metric: str, rows: Sequence[_Row]) -> float | None:
     levels: dict[int, dict[str, float]] = defaultdict(dict)
-    for row, records in shown:
+    for row, records in rows:
         for record in records:
             if metric in record.metrics and (chance := record.metrics[metric].chance) is not None:
                 levels[record.seed][row_label(row.row)] = chance
@@ -155,6 +185,18 @@ def _chance(metric: str, shown: Sequence[_Row]) -> float | None:
                 do="score them again on the same zoo",
             )
     return _mean(level for by_row in levels.values() for level in by_row.values())
+
+
+def _on_the_paper(paper: Paper | None, spec: TableSpec) -> Iterator[str]:
+    if paper is None:
+        return
+    yield f"Lines in italics, the paper's figures: {paper.source}."
+    rows = {row_label(row.row): row.label for row in spec.rows}
+    columns = {column.metric: column.label for block in spec.blocks for column in block.columns}
+    told: dict[str, list[str]] = {}
+    for (row, metric), note in paper.notes.items():
+        told.setdefault(note, []).append(f"{rows[row]}, {columns[metric]}")
+    yield from (f"The paper, {'; '.join(cells)}: {note}." for note, cells in told.items())
 
 
 def _on_the_baseline(spec: TableSpec, shown: Sequence[_Row], comparisons: _Comparisons) -> Iterator[str]:

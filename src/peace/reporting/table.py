@@ -7,6 +7,7 @@ from typing import Any
 
 from peace.reporting.comparison import Scores
 from peace.reporting.markup import comma_separated, latex, markdown
+from peace.reporting.paper import Paper, read_paper
 from peace.reporting.record import Record, read_records, read_scores, row_label
 from peace.reporting.spec import TableSpec, read_spec
 from peace.reporting.summary import summarise
@@ -26,19 +27,22 @@ class Rendered:
         return {Path(folder) / f"{name}.{suffix}": text.encode() for suffix, text in forms.items()}
 
 
-def render(spec: Mapping[str, Any], records: Sequence[Record], scores: Scores | None = None) -> Rendered:
+def render(
+    spec: Mapping[str, Any], records: Sequence[Record], scores: Scores | None = None, paper: Paper | None = None
+) -> Rendered:
     """Returns a table as Markdown, LaTeX and CSV.
 
     Args:
         spec: The content of a `table.yaml`.
         records: All records of one experiment, in any order.
         scores: The scores of the records' queries by row label and seed, of those records that have any.
+        paper: The figures of a paper to print beside them.
 
     Raises:
         InputError: The spec has a missing, unknown or wrong key, there are no records, or rows of one seed were scored
             on different galleries or queries.
     """
-    summary = summarise(TableSpec.parse(dict(spec), "the table's spec"), records, scores)
+    summary = summarise(TableSpec.parse(dict(spec), "the table's spec"), records, scores, paper)
     return Rendered(markdown(summary), latex(summary), comma_separated(summary))
 
 
@@ -47,13 +51,25 @@ def make_table(name: str, experiments_root: Path, records_root: Path) -> Rendere
 
     Args:
         name: The experiment.
-        experiments_root: Holds `<name>/table.yaml`.
+        experiments_root: Holds `<name>/table.yaml`, and beside it the paper's figures that it names.
         records_root: Holds `<name>/<row>/seed<k>.json`, and beside them the scores of their queries.
 
     Raises:
         InputError: The table's file, a record or a record's scores are missing or wrong.
     """
-    spec = read_spec(Path(experiments_root) / name / "table.yaml")
+    path = Path(experiments_root) / name / "table.yaml"
+    spec = read_spec(path)
     records = read_records(records_root, name)
     scores = {(row_label(record.row), record.seed): read_scores(records_root, record) for record in records}
-    return render(spec, records, {key: found for key, found in scores.items() if found})
+    return render(spec, records, {key: found for key, found in scores.items() if found}, paper_of(path))
+
+
+def paper_of(path: Path) -> Paper | None:
+    """Returns the paper's figures that a `table.yaml` names, if it names any.
+
+    Raises:
+        InputError: One of the two files is wrong, or they do not fit together.
+    """
+    spec = TableSpec.parse(read_spec(path), path)
+    rows = [row_label(row.row) for row in spec.rows]
+    return read_paper(path.with_name(spec.paper), rows, spec.metrics) if spec.paper else None
