@@ -118,16 +118,19 @@ def test_what_follows_from_records_includes_it(home: Path) -> None:
 
 def test_scales_that_agree_are_told_once_and_others_by_row(home: Path) -> None:
     first, second = (read_records(home / "records", "paper/table9")[start : start + 2] for start in (0, 2))
-    assert list(run_at({"A": second, "B": second})) == ["Run at: models 1,000."]
-    assert list(run_at({"A": first, "B": first, "C": second})) == [
+    assert list(run_at([("A", second), ("B", second)])) == ["Run at: models 1,000."]
+    assert list(run_at([("A", first), ("B", first), ("C", second)])) == [
         "Run at: models 1,000.", "A, B, run at: device cpu, steps 900 to 1,000."
     ]  # fmt: skip
+    assert list(run_at([("A", first), ("A", second), ("A", first)]))[1:] == [
+        "A, run at: device cpu, steps 900 to 1,000."
+    ]  # fmt: skip
     without = [record.model_copy(update={"notes": {}}) for record in second]
-    assert list(run_at({"A": without, "B": second})) == ["B, run at: models 1,000."]
-    assert list(run_at({"A": without})) == list(run_at({})) == []
+    assert list(run_at([("A", without), ("B", second)])) == ["B, run at: models 1,000."]
+    assert list(run_at([("A", without)])) == list(run_at([])) == []
     mixed = [record.model_copy(update={"notes": {"scale": {"rate": rate}}}) for rate in ("low", 1.5e-4)
              for record in first[:1]]  # fmt: skip
-    assert list(run_at({"A": mixed})) == ["Run at: rate low, 0.00015."]
+    assert list(run_at([("A", mixed)])) == ["Run at: rate low, 0.00015."]
 
 
 @pytest.mark.parametrize("scale", [3, [1], {"models": [1]}, {"models": None}, {"models": True}])

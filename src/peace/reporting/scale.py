@@ -1,27 +1,27 @@
 """At which scale the rows of a table were run, as their records' notes say under `scale`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from peace.reporting.record import Amount, Record
 
 _Scale = Mapping[str, str]
 
 
-def run_at(rows: Mapping[str, Sequence[Record]]) -> Iterator[str]:
+def run_at(rows: Iterable[tuple[str, Sequence[Record]]]) -> Iterator[str]:
     """Yields what all rows have in common, then what those have that differ; nothing where no record says anything.
 
     Args:
-        rows: The records of each row by its printed name.
+        rows: The printed name and the records of each row; rows of different blocks may share a name.
     """
-    scales = {name: _scale(records) for name, records in rows.items()}
-    common = dict(set.intersection(*(set(scale.items()) for scale in scales.values()))) if scales else {}
-    first = next(iter(scales.values()), {})
+    scales = [(name, _scale(records)) for name, records in rows]
+    first = scales[0][1] if scales else {}
+    common = {key: text for key, text in first.items() if all(scale.get(key) == text for _, scale in scales)}
     if common:
-        yield f"Run at: {_listed({name: text for name, text in first.items() if name in common})}."
-    others: dict[str, list[str]] = {}
-    for name, scale in scales.items():
+        yield f"Run at: {_listed(common)}."
+    others: dict[str, dict[str, None]] = {}
+    for name, scale in scales:
         if rest := {key: text for key, text in scale.items() if key not in common}:
-            others.setdefault(_listed(rest), []).append(name)
+            others.setdefault(_listed(rest), {})[name] = None
     yield from (f"{', '.join(names)}, run at: {text}." for text, names in others.items())
 
 

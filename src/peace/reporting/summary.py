@@ -114,7 +114,7 @@ def summarise(
     blocks = tuple(_block(block, rows, spec, comparisons, figures) for block in spec.blocks)
     remarks = (
         *_on_the_paper(paper, spec),
-        *run_at({row.label: found for row, found in shown}),
+        *run_at((row.label, found) for row, found in shown),
         *_on_the_baseline(spec, shown, comparisons),
         *_on_what_lacks(spec, blocks, rows, ordered),
     )
