@@ -1,6 +1,7 @@
 """Permuted networks compute and learn the same (arXiv:2110.15288, appendix A): the experiment `figure5`, small."""
 
 import importlib
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from experiment_modules import measure_of
 from peace.config import folder
-from peace.datasets.form import Form
+from peace.datasets.form import Form, load_as
 from peace.datasets.images import load
 from peace.datasets.tasks import Task
 from peace.reporting.record import read_records
@@ -54,6 +55,16 @@ def test_permuted_twins_stay_twins_while_they_learn(family: str, optimizer: str)
         assert distances["a_p_to_b"] <= 1e-9 * distances["a_to_a_p"] and (epoch > 0 or distances["a_p_to_b"] == 0)
     first, last = ((snapshot.test[0] == data.y_test).float().mean() for snapshot in (snapshots[0], snapshots[-1]))
     assert last > first + 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PEACE_DATA" not in os.environ, reason="PEACE_DATA is not set: no real image sets here")
+def test_in_double_precision_the_experiment_s_own_network_stays_a_twin_too() -> None:
+    data = load_as("mnist", Form(train_per_class=200, test_per_class=100))
+    given = Plan({"name": "cnn", "input_shape": [1, 28, 28], "outputs": 10, "activation": "tanh"}, "adam", 2, 32, (2,))
+    *_, last = twins.follow(given, Member(Task("mnist", ()), 5, "uniform", 3e-4), data, torch.float64)
+    distances = last.distances()
+    assert distances["a_p_to_b"] <= 1e-9 * distances["a_to_a_p"] and torch.equal(last.test[2], last.test[0])
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
