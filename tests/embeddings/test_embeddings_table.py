@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from peace.embeddings import storage
 from peace.embeddings.table import EmbeddingTable
 from peace.errors import InputError
+
+LENGTHS = torch.ones(2, dtype=torch.float64)
 
 
 def rows_of(count: int) -> DataFrame:
@@ -36,6 +39,14 @@ def test_rows_are_scaled_to_length_one() -> None:
     table = EmbeddingTable.of(torch.tensor([[3.0, 4.0], [0.0, -2.0]], dtype=torch.float64), rows_of(2), {})
     assert table.vectors.dtype == torch.float32
     assert table.vectors.tolist() == [pytest.approx([0.6, 0.8]), [0.0, -1.0]]
+
+
+def test_vectors_come_back_as_they_were() -> None:
+    vectors = torch.randn(6, 4, generator=torch.Generator().manual_seed(3)) * torch.logspace(-20, 20, 6)[:, None]
+    table = EmbeddingTable.of(vectors, rows_of(6), {})
+    assert table.norms.tolist() == pytest.approx(np.linalg.norm(vectors.double().numpy(), axis=1).tolist())
+    torch.testing.assert_close(table.raw, vectors, rtol=1e-6, atol=0)
+    torch.testing.assert_close(table.select([4, 1]).raw, vectors[[4, 1]], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e30, 3e38])
@@ -86,9 +97,23 @@ def test_columns_of_mixed_types_are_refused() -> None:
 
 def test_the_constructor_refuses_vectors_of_another_length_or_dtype() -> None:
     with pytest.raises(InputError, match="'m1' has not length 1"):
-        EmbeddingTable(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), rows_of(2), {})
+        EmbeddingTable(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), rows_of(2), {}, LENGTHS)
     with pytest.raises(InputError, match=r"got torch\.float64"):
-        EmbeddingTable(torch.eye(2, dtype=torch.float64), rows_of(2), {})
+        EmbeddingTable(torch.eye(2, dtype=torch.float64), rows_of(2), {}, LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("norms", "message"),
+    [
+        (torch.ones(2), r"wrong norms.*got torch\.float32 \[2\], expected torch\.float64 \[models\]"),
+        (torch.ones(3, dtype=torch.float64), r"wrong norms.*got torch\.float64 \[3\]"),
+        (torch.tensor([1.0, 0.0], dtype=torch.float64), "not a positive number"),
+        (torch.tensor([1.0, math.nan], dtype=torch.float64), "not a positive number"),
+    ],
+)
+def test_the_constructor_refuses_lengths_that_are_none(norms: torch.Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EmbeddingTable(torch.eye(2), rows_of(2), {}, norms)
 
 
 def test_a_saved_table_comes_back_equal(tmp_path: Path) -> None:
@@ -102,7 +127,7 @@ def test_a_saved_table_comes_back_equal(tmp_path: Path) -> None:
     table = EmbeddingTable.of(torch.eye(3), rows, {"embedder": "f" * 64, "nested": {"seconds": 1.5}})
     table.save(tmp_path / "folder" / "table.safetensors")
     loaded = EmbeddingTable.load(tmp_path / "folder" / "table.safetensors")
-    assert torch.equal(loaded.vectors, table.vectors)
+    assert torch.equal(loaded.vectors, table.vectors) and torch.equal(loaded.norms, table.norms)
     pd.testing.assert_frame_equal(loaded.rows, table.rows)
     assert loaded.provenance == table.provenance
     assert loaded.hash == table.hash
@@ -112,12 +137,12 @@ def test_a_saved_table_comes_back_equal(tmp_path: Path) -> None:
 def test_the_hash_covers_vectors_and_rows_but_not_provenance() -> None:
     table = table_of()
     assert re.fullmatch("[0-9a-f]{64}", table.hash)
-    assert EmbeddingTable(table.vectors, table.rows, {}).hash == table.hash
-    assert EmbeddingTable(table.vectors.flip(0), table.rows, {}).hash != table.hash
-    assert EmbeddingTable(table.vectors, table.rows.assign(task="t0"), {}).hash != table.hash
-    assert EmbeddingTable(
-        table.vectors, table.rows.rename(columns={"split": "split "}).assign(split="test"), {}
-    ).hash != (table.hash)
+    assert replace(table, provenance={}).hash == table.hash
+    assert replace(table, vectors=table.vectors.flip(0)).hash != table.hash
+    assert replace(table, norms=2 * table.norms).hash != table.hash
+    assert replace(table, rows=table.rows.assign(task="t0")).hash != table.hash
+    renamed = table.rows.rename(columns={"split": "split "}).assign(split="test")
+    assert replace(table, rows=renamed).hash != table.hash
 
 
 @pytest.mark.parametrize(
@@ -179,16 +204,20 @@ def test_damage_inside_a_whole_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.safetensors"
     kind = {"peace.kind": "embedding table", "provenance": "{}"}
     rows = torch.zeros(9, dtype=torch.uint8)
+    tensors = {"vectors": torch.eye(2), "norms": LENGTHS}
     save_file({"vectors": torch.eye(2)}, path, metadata=kind)
+    with pytest.raises(InputError, match=r"damaged embedding table.*norms.*make it again"):
+        EmbeddingTable.load(path)
+    save_file(tensors, path, metadata=kind)
     with pytest.raises(InputError, match=r"damaged embedding table.*rows"):
         EmbeddingTable.load(path)
-    save_file({"vectors": torch.eye(2), "rows": rows}, path, metadata=kind)
+    save_file(tensors | {"rows": rows}, path, metadata=kind)
     with pytest.raises(InputError, match="damaged embedding table"):
         EmbeddingTable.load(path)
-    storage.write(path, "embedding table", {"vectors": torch.eye(2) * 2}, {"rows": rows_of(2)}, {})
+    storage.write(path, "embedding table", tensors | {"vectors": torch.eye(2) * 2}, {"rows": rows_of(2)}, {})
     with pytest.raises(InputError, match=r"damaged embedding table.*'m0' has not length 1"):
         EmbeddingTable.load(path)
-    storage.write(path, "embedding table", {"vectors": torch.eye(2)}, {"rows": rows_of(2)}, [1])
+    storage.write(path, "embedding table", tensors, {"rows": rows_of(2)}, [1])
     with pytest.raises(InputError, match="damaged embedding table"):
         EmbeddingTable.load(path)
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_the_names_are_those_of_the_default_cut_offs() -> None:
 def test_galleries_of_different_sizes_agree_with_a_plain_loop() -> None:
     table = random_table(60, 60, 4, 1)
     runs = [f"r{i}" if i % 3 else "big" for i in range(60)]
-    table = EmbeddingTable(table.vectors, table.rows.assign(run_id=runs), {})
+    table = replace(table, rows=table.rows.assign(run_id=runs))
     queries = table.select(range(0, 60, 5))
     expected: dict[str, list[float]] = {"precision@5": [], "map@r": [], "mrr": [], "chance": []}
     for _, query in queries.rows.iterrows():

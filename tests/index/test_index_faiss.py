@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +63,7 @@ def test_tables_that_cannot_be_indexed_are_refused() -> None:
         FaissIndex.build(table_of().select([]))
     table = table_of()
     with pytest.raises(InputError, match="no 'embedder' in the provenance"):
-        FaissIndex.build(EmbeddingTable(table.vectors, table.rows, {}))
+        FaissIndex.build(replace(table, provenance={}))
 
 
 def test_a_saved_index_comes_back_equal(tmp_path: Path) -> None:
