@@ -39,7 +39,9 @@ from peace.zoo.storage import Zoo, last_checkpoints, usable
 TABLE, COPIES, RANKING = "embeddings.safetensors", "copies.safetensors", "ranking.safetensors"
 
 _LABELS = [
-    "id", "run_id", "task", "dataset", "architecture", "family", "split", "epoch", "tags", "test_accuracy", "corruption"
+    "id", "run_id", "task", "dataset", "architecture", "family", "split", "epoch", "tags", "corruption",
+    "test_accuracy", "test_f1", "generalisation_gap", "learning_rate", "weight_decay", "dropout", "train_fraction",
+    "activation", "initialisation", "optimizer", "recipe", "seed",
 ]  # fmt: skip
 
 
