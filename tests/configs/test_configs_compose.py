@@ -15,6 +15,7 @@ from peace.cli import main
 from peace.commands.embed import EmbedConfig
 from peace.commands.evaluate import EvaluateConfig
 from peace.commands.pretrain import build_augmentations
+from peace.commands.properties import PropertiesConfig
 from peace.config import compose, folder
 from peace.datasets import DATASETS
 from peace.encoders import ENCODERS
@@ -123,6 +124,7 @@ def test_what_stands_in_the_configs_themselves_is_whole() -> None:
         ("pretrain", "bank", BankConfig, ()),
         ("embed", "embed", EmbedConfig, ()),
         ("evaluate", "evaluate", EvaluateConfig, ()),
+        ("evaluate", "properties", PropertiesConfig, ()),
     ):
         own = compose(config)[key]
         assert arguments(factory, own, key, *given).keys() == own.keys() == settable(factory, *given), key

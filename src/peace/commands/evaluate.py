@@ -1,11 +1,11 @@
-"""`peace evaluate`: retrieval scores of a run's embeddings, as a record."""
+"""`peace evaluate`: scores of a run's embeddings by retrieval or by linear probes, as a record."""
 
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -14,6 +14,8 @@ from pydantic import PositiveInt
 from peace import provenance
 from peace.atomic import replacing
 from peace.commands.embed import COPIES, RANKING, TABLE, made_embeddings
+from peace.commands.properties import PropertiesConfig, score_properties
+from peace.commands.scored import Scored
 from peace.config import fingerprint, place, run_directory
 from peace.embeddings.ranking import Ranking
 from peace.embeddings.table import EmbeddingTable
@@ -37,11 +39,13 @@ class EvaluateConfig:
     """What is scored.
 
     Attributes:
+        task: `retrieval`, or `properties`, which the config's node of that name describes.
         relevant_by: Column of labels; models with the query's label are relevant.
         cutoffs: Ranks at which precision and recall are measured.
         points: Seeds for which the two-dimensional picture is computed.
     """
 
+    task: Literal["retrieval", "properties"] = "retrieval"
     relevant_by: str = "task"
     cutoffs: list[PositiveInt] = field(default_factory=lambda: [1, 5, 10])
     points: list[int] = field(default_factory=list)
@@ -50,22 +54,44 @@ class EvaluateConfig:
 def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     """Scores the embeddings or the ranking of the run that a config describes, and writes its record."""
     chosen = EvaluateConfig(**arguments(EvaluateConfig, config["evaluate"], "evaluate"))
+    properties = PropertiesConfig(**arguments(PropertiesConfig, config["properties"], "properties"))
     where, results, row = run_directory(config), place(config, "results"), _row(config)
-    started = time.monotonic()
+    started, producer = time.monotonic(), config["producer"]["name"]
+    if chosen.task == "properties" and producer == "metadata":
+        raise InputError("a ranking has no vectors to probe", where="'producer'", got=producer, do="take another")
     if dry_run:
         print(f"would score {where} into {results}")
         return
+    if chosen.task == "properties":
+        scored = score_properties(where, properties, config["seed"])
+    else:
+        scored = _score_retrieval(where, chosen, config, row)
+    origin = {"zoo": scored.zoo, "config": fingerprint(_scored(config)), **provenance.stamp()}
+    path = write_record(
+        results / "records", config["experiment"], row, config["seed"], scored.metrics, scored.counts, origin,
+        time.monotonic() - started, scored.notes, scored.each,
+    )  # fmt: skip
+    with Tracking(config, "evaluate", where) as tracked:
+        if tracked:
+            rows = pd.DataFrame([{"metric": name, **asdict(metric)} for name, metric in scored.metrics.items()])
+            tracked.used(made_embeddings(where, producer))
+            tell_evaluation(tracked, chosen.task, rows, scored.counts, scored.zoo)
+            scored.tell(tracked)
+    print(f"{row_label(row)}: {scored.brief}: {path}")
+
+
+def _score_retrieval(where: Path, chosen: EvaluateConfig, config: Mapping[str, Any], row: Mapping[str, str]) -> Scored:
+    """Scores the table of a run directory, or its ranking."""
     options = {"relevant_by": chosen.relevant_by, "cutoffs": chosen.cutoffs, "seed": config["seed"]}
     metrics: dict[str, Metric] = {}
     points = None
     if config["producer"]["name"] == "metadata":
         table = Ranking.load(where / RANKING)
-        scores, made_by, models = _score_ranking(table, options)
+        scores, models = _score_ranking(table, options), len(table.gallery)
     else:
         table, copies = EmbeddingTable.load(where / TABLE), EmbeddingTable.load(where / COPIES)
-        scores, made_by, models = _score_table(table, copies, options), table.provenance, len(table)
-        change = invariance(table, copies)
-        metrics = {f"symmetry/{name}": Metric(value) for name, value in change.items()}
+        scores, models = _score_table(table, copies, options), len(table)
+        metrics = {f"symmetry/{name}": Metric(value) for name, value in invariance(table, copies).items()}
         if config["seed"] in chosen.points:
             points = _write_points(table, config, row)
     counts, each = {"models": models}, {}
@@ -73,21 +99,15 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         counts[f"queries, {protocol}"] = next(iter(found.values())).queries
         metrics |= {f"{protocol}/{name}": Metric(s.value, s.chance, s.low, s.high) for name, s in found.items()}
         each |= {f"{protocol}/{name}": score.each for name, score in found.items()}
-    origin = {"zoo": made_by.get("zoo", ""), "config": fingerprint(_scored(config)), **provenance.stamp()}
-    path = write_record(
-        results / "records", config["experiment"], row, config["seed"], metrics, counts, origin,
-        time.monotonic() - started, queries=each,
-    )  # fmt: skip
-    with Tracking(config, "evaluate", where) as tracked:
-        if tracked:
-            rows = pd.DataFrame([{"metric": name, **asdict(metric)} for name, metric in metrics.items()])
-            found_for = examples(table, chosen.relevant_by, config["seed"])
-            tracked.used(made_embeddings(where, config))
-            tell_evaluation(tracked, rows, counts, found_for, origin["zoo"])
-            if points is not None:
-                tracked.table("embedding", points)
-                _tell_scatter(tracked, points, row_label(row), where / "scatter.png")
-    print(f"{row_label(row)}: " + ", ".join(_brief(name, found) for name, found in scores.items()) + f": {path}")
+
+    def tell(tracked: Tracked) -> None:
+        tracked.table("examples", examples(table, chosen.relevant_by, config["seed"]))
+        if points is not None:
+            tracked.table("embedding", points)
+            _tell_scatter(tracked, points, row_label(row), where / "scatter.png")
+
+    brief = ", ".join(_brief(name, found) for name, found in scores.items())
+    return Scored(metrics, counts, table.provenance.get("zoo", ""), brief, each=each, tell=tell)
 
 
 def _score_table(table: EmbeddingTable, copies: EmbeddingTable, options: Mapping[str, Any]) -> dict[str, Scores]:
@@ -100,14 +120,14 @@ def _score_table(table: EmbeddingTable, copies: EmbeddingTable, options: Mapping
     return scores
 
 
-def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> tuple[dict[str, Scores], dict[str, Any], int]:
+def _score_ranking(ranking: Ranking, options: Mapping[str, Any]) -> dict[str, Scores]:
     scores = {}
     for protocol, queries in protocols(ranking.queries).items():
         part = Ranking(
             ranking.order[torch.tensor(queries)], ranking.queries[queries], ranking.gallery, ranking.provenance
         )
         scores[protocol] = score_ranking(part, **options)
-    return scores, ranking.provenance, len(ranking.gallery)
+    return scores
 
 
 def _tell_scatter(tracked: Tracked, points: pd.DataFrame, title: str, picture: Path) -> None:

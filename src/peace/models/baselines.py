@@ -18,7 +18,8 @@ class Baseline(nn.Module):
     """Features of one architecture at a time, padded with zeros at the end to a common width.
 
     Architectures of different shapes do not compare entry by entry: padding makes the comparison possible, not
-    meaningful. `fit` takes the width from a zoo; models beyond it are refused afterwards.
+    meaningful. `fit` takes the width from a zoo; models beyond it are refused afterwards. What a baseline estimates, it
+    estimates from the training models alone, as an encoder does.
     """
 
     def __init__(self) -> None:
@@ -29,9 +30,14 @@ class Baseline(nn.Module):
         """Returns the features of one stack. Shape: [B, any width]."""
         raise NotImplementedError
 
-    def fit(self, batch: Sequence[Stack]) -> None:
-        """Takes what the baseline needs to know from the models of a zoo."""
-        self.width = torch.tensor(max(self.features(stack).shape[1] for stack in batch))
+    def fit(self, batch: Sequence[Stack], others: Sequence[Stack] = ()) -> None:
+        """Takes what the baseline needs to know from a zoo.
+
+        Args:
+            batch: The training models.
+            others: Models of further architectures that are to be embedded; they count for the width alone.
+        """
+        self.width = torch.tensor(max(self.features(stack).shape[1] for stack in [*batch, *others]))
 
     def embed(self, batch: Sequence[Stack]) -> Tensor:
         """Returns padded features of a mixed batch, stack after stack. Shape: [B, width].
@@ -80,7 +86,7 @@ class Flat(Baseline):
 
 @BASELINES.register("statistics")
 class Statistics(Baseline):
-    """Mean, variance and quintiles of each layer's weights and of its biases, standardised over the zoo: s(W).
+    """Mean, variance and quintiles of each layer's weights and of its biases, standardised over training models: s(W).
 
     The quintiles are the 0, 25, 50, 75 and 100 % quantiles. A layer without bias gives zeros. Standardisation, which
     the sources leave to the regressor, is what makes cosines of such features mean something.
@@ -104,9 +110,9 @@ class Statistics(Baseline):
                 columns += [flat.mean(1, keepdim=True), flat.var(1, correction=0, keepdim=True), quintiles]
         return torch.cat(columns, dim=1)
 
-    def fit(self, batch: Sequence[Stack]) -> None:
-        """Takes width, mean and standard deviation of every feature from the models of a zoo."""
-        super().fit(batch)
+    def fit(self, batch: Sequence[Stack], others: Sequence[Stack] = ()) -> None:
+        """Takes width, mean and standard deviation of every feature from a zoo; see `Baseline.fit`."""
+        super().fit(batch, others)
         features = super().embed(batch)
         spread = features.std(0, correction=0)
         self.mean, self.spread = features.mean(0), torch.where(spread > 0, spread, 1)

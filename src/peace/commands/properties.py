@@ -1,0 +1,44 @@
+"""`peace evaluate evaluate.task=properties`: what linear probes read off a run's embeddings."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from peace.commands.embed import TABLE, other_table
+from peace.commands.scored import Scored
+from peace.embeddings.table import EmbeddingTable
+from peace.evaluation.properties import probe
+from peace.reporting.record import Metric
+
+
+@dataclass(frozen=True)
+class PropertiesConfig:
+    """What is probed.
+
+    Attributes:
+        regression: Columns of numbers, or of lists of them.
+        classes: Columns of labels.
+        others: Names of zoos that `embed.others` embedded, on whose test models the probes are tried.
+    """
+
+    regression: list[str] = field(default_factory=lambda: ["epoch", "test_accuracy", "generalisation_gap"])
+    classes: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored:
+    """Probes the table of a run directory, and says what could not be probed.
+
+    Raises:
+        InputError: A table is missing or does not fit, or a target is missing; see `probe`.
+    """
+    table = EmbeddingTable.load(where / TABLE)
+    others = {name: EmbeddingTable.load(where / other_table(name)) for name in chosen.others}
+    found = probe(table, chosen.regression, chosen.classes, others, seed)
+    for name, reason in found.left_out.items():
+        print(f"left out: {name}, {reason}")
+    metrics = {name: Metric(**asdict(score)) for name, score in found.scores.items()}
+    counts = {"models": len(table), **found.counts}
+    brief = ", ".join(f"{name.removeprefix('test/')} {score.value:.3f}" for name, score in found.scores.items()
+                      if name.startswith("test/") and not name.endswith("kendall_tau"))  # fmt: skip
+    notes = {"penalties": found.chosen, "left_out": found.left_out}
+    return Scored(metrics, counts, table.provenance.get("zoo", ""), brief, notes)
