@@ -30,6 +30,7 @@ from peace.graph.stack import Stack
 from peace.graph.symmetry import sample
 from peace.index.metadata import rank_by_metadata, share
 from peace.models.loading import chunks, load_stacks
+from peace.models.reconstruction import squared_errors
 from peace.models.saving import build_producer, load_producer, save_producer, saved_embedder
 from peace.registry import arguments
 from peace.tracking import artifacts
@@ -181,7 +182,10 @@ def _embed(
     spent = {**about, "producer": config["producer"]["name"], "embedder": identity, **provenance.stamp()}
     tables = {TABLE: vectors} | ({COPIES: copies} if chosen.copies else {})
     for file, found in tables.items():
-        EmbeddingTable.of(found, _labels(zoo, rows), spent).save(where / file)
+        labels = _labels(zoo, rows)
+        if file == TABLE and getattr(producer, "invertible", False):
+            labels = labels.assign(**squared_errors(zoo, chunks(zoo, rows, chosen.batch_size), producer, vectors))
+        EmbeddingTable.of(found, labels, spent).save(where / file)
     for name, other in others.items():
         _embed_other(other, config["seed"], producer, chosen, spent).save(where / other_table(name))
     # Those of an earlier embedder or zoo would not go with the table.

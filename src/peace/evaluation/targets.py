@@ -72,7 +72,7 @@ def varying(targets: Mapping[str, Tensor | np.ndarray], splits: Series) -> tuple
     """
     constant = {}
     for name, values in targets.items():
-        same = [split for split in SPLITS if len(np.unique(values[splits.eq(split).to_numpy()])) < 2]
+        same = [split for split in SPLITS if len(np.unique(np.asarray(values)[splits.eq(split)])) < 2]
         if same:
             constant[name] = f"the same for all {same[0]} models"
     return [name for name in targets if name not in constant], constant

@@ -20,7 +20,12 @@ class Baseline(nn.Module):
     Architectures of different shapes do not compare entry by entry: padding makes the comparison possible, not
     meaningful. `fit` takes the width from a zoo; models beyond it are refused afterwards. What a baseline estimates, it
     estimates from the training models alone, as an encoder does.
+
+    Attributes:
+        invertible: Whether it has an `inverse`, from vectors to features, so that its reconstruction can be scored.
     """
+
+    invertible = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +45,20 @@ class Baseline(nn.Module):
         self.width = torch.tensor(max(self.features(stack).shape[1] for stack in [*batch, *others]))
 
     def embed(self, batch: Sequence[Stack]) -> Tensor:
+        """Returns the vectors of a mixed batch, stack after stack; its padded features, unless a baseline says else."""
+        return self.padded(batch)
+
+    def padded(self, batch: Sequence[Stack]) -> Tensor:
         """Returns padded features of a mixed batch, stack after stack. Shape: [B, width].
 
         Raises:
             InputError: A model has more features than any that the baseline was fitted on.
         """
         return torch.cat([self._padded(self.features(stack)) for stack in batch])
+
+    def inverse(self, vectors: Tensor) -> Tensor:
+        """Returns the padded features that vectors stand for, where the baseline is invertible."""
+        raise NotImplementedError
 
     def _padded(self, features: Tensor) -> Tensor:
         missing = int(self.width) - features.shape[1]
@@ -70,7 +83,7 @@ class Random(Baseline):
 
     def features(self, stack: Stack) -> Tensor:
         """Returns standard normal numbers keyed by all weights and biases. Shape: [B, D]."""
-        words = _row(stack).float().contiguous().view(torch.int32).long()
+        words = flattened(stack).float().contiguous().view(torch.int32).long()
         keys = (words * torch.arange(1, 2 * words.shape[1], 2)).sum(1)
         return seeding.normal(seeding.keys(keys, "random baseline"), self.embedding_dim)
 
@@ -81,7 +94,7 @@ class Flat(Baseline):
 
     def features(self, stack: Stack) -> Tensor:
         """Returns flattened weights. Shape: [B, P]."""
-        return _row(stack)
+        return flattened(stack)
 
 
 @BASELINES.register("statistics")
@@ -113,13 +126,13 @@ class Statistics(Baseline):
     def fit(self, batch: Sequence[Stack], others: Sequence[Stack] = ()) -> None:
         """Takes width, mean and standard deviation of every feature from a zoo; see `Baseline.fit`."""
         super().fit(batch, others)
-        features = super().embed(batch)
+        features = self.padded(batch)
         spread = features.std(0, correction=0)
         self.mean, self.spread = features.mean(0), torch.where(spread > 0, spread, 1)
 
     def embed(self, batch: Sequence[Stack]) -> Tensor:
         """Returns standardised statistics. Shape: [B, width]."""
-        return (super().embed(batch) - self.mean) / self.spread
+        return (self.padded(batch) - self.mean) / self.spread
 
 
 @BASELINES.register("path_product")
@@ -141,7 +154,13 @@ class PathProduct(Baseline):
         return (product - product.mean(1, keepdim=True)).flatten(1)
 
 
-def _row(stack: Stack) -> Tensor:
-    """Each layer's weights and biases, layer after layer. Shape: [B, P]."""
+def flattened(stack: Stack) -> Tensor:
+    """Returns each layer's weights and biases, layer after layer. Shape: [B, P]."""
     pairs = zip(stack.weights, stack.biases, strict=True)
     return torch.cat([tensor.flatten(1) for pair in pairs for tensor in pair if tensor is not None], dim=1)
+
+
+def landmarks(rows: Tensor, count: int) -> Tensor:
+    """Returns at most so many of the rows, drawn at random and in their order. Shape: [n, P] to [count, P]."""
+    drawn = torch.randperm(len(rows), generator=seeding.generator("landmarks"))[:count]
+    return rows[drawn.sort().values]
