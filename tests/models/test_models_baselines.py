@@ -19,6 +19,10 @@ CNN = {"name": "cnn", "input_shape": [2, 7, 7], "outputs": 3, "activation": "rel
        "kernels": [2, 2], "pools": [2, 1], "hidden": [6]}  # fmt: skip
 
 
+EVERY = [pytest.param(name, marks=pytest.mark.slow) if name == "umap" else name for name in BASELINES.names()]
+"""UMAP takes half a minute to compile."""
+
+
 def stack(node: dict[str, object], models: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> Stack:
     draw = torch.Generator().manual_seed(seed)
     tensors = {
@@ -43,7 +47,7 @@ def changed(given: Stack, layer: int, bias: bool) -> Stack:
     return copy
 
 
-@pytest.mark.parametrize("name", BASELINES.names())
+@pytest.mark.parametrize("name", EVERY)
 def test_every_baseline_embeds_a_mixed_batch_in_order(name: str) -> None:
     batch = [stack(CNN, dtype=torch.float32), stack(MLP, 3, dtype=torch.float32)]
     baseline = fitted(name, *batch)

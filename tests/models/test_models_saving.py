@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_models_baselines import EVERY
 from torch import nn
 
 from peace.config import compose
@@ -58,7 +59,7 @@ def vectors(producer: nn.Module) -> torch.Tensor:
         return producer.embed([stack(CNN, 10), stack(MLP, 10)])
 
 
-@pytest.mark.parametrize("name", BASELINES.names())
+@pytest.mark.parametrize("name", EVERY)
 def test_a_baseline_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     baseline = build_producer(config(name))
     baseline.fit(BATCH)

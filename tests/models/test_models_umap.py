@@ -24,6 +24,15 @@ def clusters() -> Stack:
     return parts
 
 
+def test_landmarks_are_some_of_the_training_models(clusters: Stack) -> None:
+    baseline = BASELINES.build(NODE)
+    baseline.fit([clusters.select(range(60))], [clusters])
+    rows = flattened(clusters)
+    places = (baseline.landmarks[:, None] == rows).all(dim=2).float().argmax(dim=1)
+    assert torch.equal(baseline.landmarks, rows[places]) and places.diff().min() > 0 and 40 < places.max() < 60
+
+
+@pytest.mark.slow
 def test_a_loaded_one_puts_models_where_the_saved_one_did(clusters: Stack, tmp_path: Path) -> None:
     baseline = BASELINES.build(NODE)
     baseline.fit([clusters])
