@@ -74,7 +74,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     with Tracking(config, "evaluate", where) as tracked:
         if tracked:
             rows = pd.DataFrame([{"metric": name, **asdict(metric)} for name, metric in scored.metrics.items()])
-            tracked.used(made_embeddings(where, producer))
+            tracked.used(made_embeddings(where, config))
             tell_evaluation(tracked, chosen.task, rows, scored.counts, scored.zoo)
             scored.tell(tracked)
     print(f"{row_label(row)}: {scored.brief}: {path}")
