@@ -40,13 +40,13 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
     torch.set_num_threads(1)
     config = compose("evaluate", words)
     recipe = compose("zoo", [*zoo, f"seed={config['seed']}"])["zoo"]
-    (shard,) = shards(recipe_from(recipe))
-    members = [run.member for run in shard.runs]
+    found = shards(recipe_from(recipe))
+    plan, members = found[0].plan, [run.member for shard in found for run in shard.runs]
     draw = random.Random(seeding.key(config["seed"], EXPERIMENT))
     chosen = sorted(draw.sample(range(len(members)), min(ALONE, len(members))))
-    _warm_up(shard.plan, members)
-    together, alone, float32 = time_both(shard.plan, members, chosen, workers)
-    float64 = agreement(shard.plan, members, chosen, min(EPOCHS_FLOAT64, shard.plan.epochs))
+    _warm_up(plan, members)
+    together, alone, float32 = time_both(plan, members, chosen, workers)
+    float64 = agreement(plan, members, chosen, min(EPOCHS_FLOAT64, plan.epochs))
     metrics = {
         "seconds_together": together,
         "seconds_alone_per_model": alone,
@@ -57,10 +57,10 @@ def main(words: Sequence[str], zoo: Sequence[str] = ("zoo=tetris_seed",)) -> Pat
     path = write_record(
         place(config, "results") / "records", EXPERIMENT, {"method": "population"}, config["seed"],
         {name: Metric(value) for name, value in metrics.items()},
-        {"models": len(members), "models alone": len(chosen), "epochs": shard.plan.epochs},
+        {"models": len(members), "models alone": len(chosen), "epochs": plan.epochs},
         {"zoo": "", "config": fingerprint(recipe), **provenance.stamp()}, provenance.seconds_since_start(),
         {"threads alone": 1, "threads together": workers, "adam alone": "fused",
-         "epochs in double precision": min(EPOCHS_FLOAT64, shard.plan.epochs)},
+         "epochs in double precision": min(EPOCHS_FLOAT64, plan.epochs)},
     )  # fmt: skip
     print(f"together {together:.1f} s, alone {alone:.2f} s a model, {metrics['ratio']:.0f} times faster, "
           f"largest differences {float32:.1e} and {float64:.1e}: {path}")  # fmt: skip

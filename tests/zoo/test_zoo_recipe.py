@@ -251,6 +251,14 @@ def test_every_config_makes_a_zoo(name: str) -> None:
 
 
 def test_tetris_seed_is_the_published_zoo() -> None:
-    (shard,) = shards(recipe_from(compose("zoo", ["zoo=tetris_seed"])["zoo"]))
-    assert [run.member.seed for run in shard.runs] == list(range(1, 1001))
-    assert len(shard.plan.checkpoints) == shard.plan.epochs == 75
+    found = shards(recipe_from(compose("zoo", ["zoo=tetris_seed"])["zoo"]))
+    assert [run.member.seed for shard in found for run in shard.runs] == list(range(1, 1001))
+    assert {len(shard.plan.checkpoints) for shard in found} == {shard.plan.epochs for shard in found} == {75}
+
+
+def test_tetris_hyp_is_the_published_grid_with_a_hundred_seeds() -> None:
+    found = shards(recipe_from(compose("zoo", ["zoo=tetris_hyp"])["zoo"]))
+    points = Counter((shard.plan.architecture["activation"], run.member.initialisation, run.member.learning_rate)
+                     for shard in found for run in shard.runs)  # fmt: skip
+    assert len(points) == 2 * 6 * 3 and set(points.values()) == {100}
+    assert len(found) > 2 and {run.member.seed for shard in found for run in shard.runs} == set(range(1, 101))
