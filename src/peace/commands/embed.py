@@ -30,7 +30,7 @@ from peace.graph.stack import Stack
 from peace.graph.symmetry import sample
 from peace.index.metadata import rank_by_metadata, share
 from peace.models.loading import chunks, load_stacks
-from peace.models.reconstruction import squared_errors
+from peace.models.reconstruction import decodes, squared_errors
 from peace.models.saving import build_producer, load_producer, save_producer, saved_embedder
 from peace.registry import arguments
 from peace.tracking import artifacts
@@ -183,7 +183,7 @@ def _embed(
     tables = {TABLE: vectors} | ({COPIES: copies} if chosen.copies else {})
     for file, found in tables.items():
         labels = _labels(zoo, rows)
-        if file == TABLE and getattr(producer, "invertible", False):
+        if file == TABLE and decodes(producer):
             labels = labels.assign(**squared_errors(zoo, chunks(zoo, rows, chosen.batch_size), producer, vectors))
         EmbeddingTable.of(found, labels, spent).save(where / file)
     for name, other in others.items():

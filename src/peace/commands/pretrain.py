@@ -76,7 +76,14 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             print(f"embedder {identity[:12]} was trained already: {where}")
         else:
             seconds = round(time.monotonic() - started, 1)
-            spent = {"zoo": zoo.hash, "seconds": seconds, **provenance.stamp(trained_on or "cpu")}
+            steps = module.trainer.global_step if trained_on else trainer.max_steps
+            spent = {
+                "zoo": zoo.hash,
+                "seconds": seconds,
+                "steps": steps,
+                "models a step": data.sampler.size,
+                **provenance.stamp(trained_on or "cpu"),
+            }
             identity = save_producer(where / "embedder", module.embedder, config, spent)
             print(f"embedder {identity[:12]} trained on {len(data.train.rows)} checkpoints in {seconds} s: {where}")
         tracked.made(artifacts.embedder(where, config["experiment"], hash=identity))

@@ -7,6 +7,7 @@ from peace.commands.embed import TABLE, other_table
 from peace.commands.scored import Scored
 from peace.embeddings.table import EmbeddingTable
 from peace.evaluation.properties import probe
+from peace.models.saving import provenance_of
 from peace.reporting.record import Metric
 
 
@@ -26,7 +27,7 @@ class PropertiesConfig:
 
 
 def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored:
-    """Probes the table of a run directory, and says what could not be probed.
+    """Probes the table of a run directory, and says at which scale it was made and what could not be probed.
 
     Raises:
         InputError: A table is missing or does not fit, or a target is missing; see `probe`.
@@ -40,5 +41,8 @@ def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored
     counts = {"models": len(table), **found.counts}
     brief = ", ".join(f"{name.removeprefix('test/')} {score.value:.3f}" for name, score in found.scores.items()
                       if name.startswith("test/") and not name.endswith("kendall_tau"))  # fmt: skip
-    notes = {"penalties": found.chosen, "left_out": found.left_out}
+    scale = {"networks": int(table.rows["run_id"].nunique()), "checkpoints": len(table)}
+    spent = provenance_of(where / "embedder")
+    scale |= {name: spent[name] for name in ("steps", "models a step") if name in spent}
+    notes = {"penalties": found.chosen, "left_out": found.left_out, "scale": scale}
     return Scored(metrics, counts, table.provenance.get("zoo", ""), brief, notes)

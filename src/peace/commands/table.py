@@ -10,7 +10,6 @@ from peace.commands.evaluate import points_path
 from peace.config import compose, folder, place
 from peace.errors import InputError, PeaceError
 from peace.reporting.figures import points_csv
-from peace.reporting.record import read_records
 from peace.reporting.results import Results, differing, write
 from peace.reporting.spec import read_spec
 from peace.tracking import artifacts
@@ -49,7 +48,7 @@ def run(experiment: str | None, words: list[str], check: bool = False, dry_run: 
 
 def _tell(config: Mapping[str, Any], results: Results, experiment: str, table: str) -> None:
     with Tracking(config, "table", place(config, "runs") / experiment) as tracked:
-        zoos = sorted({record.zoo for record in read_records(results.folder / "records", experiment)})
+        zoos = sorted({record.zoo for record in results.records(experiment)})
         tracked.describe(zoo_hash=zoos)
         tracked.text("table", table)
         files = (results.folder / "tables" / f"{experiment}.{suffix}" for suffix in ("md", "tex", "csv"))

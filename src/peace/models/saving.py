@@ -68,6 +68,18 @@ def load_producer(folder: Path) -> tuple[nn.Module, str]:
     return producer.eval(), expected
 
 
+def provenance_of(folder: Path) -> dict[str, Any]:
+    """Returns what a saved producer came from.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return dict(json.loads((folder / CONFIG).read_text())["provenance"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("cannot read the embedder", where=folder, got=str(error).splitlines()[0]) from error
+
+
 def saved_embedder(run: Path) -> Path:
     """Returns where a run's embedder lies.
 

@@ -69,7 +69,7 @@ def _cells(entry: Entry, home: str) -> list[str]:
     return [
         f"[{name}]({home}/{name}/README.md)",
         flat(entry.spec.title).replace("|", "\\|"),
-        f"`peace sweep {name} --local`",
+        f"`peace sweep {entry.spec.records or name} --local`",
         entry.status,
         _dates(entry.records),
         _commits(entry.records),

@@ -8,7 +8,7 @@ from peace.experiments import experiments_with
 from peace.reporting.curves import curves_csv, draw_curves
 from peace.reporting.figures import draw
 from peace.reporting.overview import Entry, overview
-from peace.reporting.record import read_records, recorded
+from peace.reporting.record import Record, read_records, recorded
 from peace.reporting.spec import TableSpec, read_spec
 from peace.reporting.table import Rendered, make_table
 
@@ -50,7 +50,7 @@ class Results:
         files: dict[Path, bytes] = {}
         points = points or {}
         for name in names:
-            if recorded(self.folder / "records", name):
+            if self.records(name):
                 files |= self.table(name).files(name, self.folder / "tables")
             if curves := self.curves(name):
                 files |= draw_curves(curves, self.points(name))
@@ -64,15 +64,19 @@ class Results:
         """Returns the CSV of an experiment's figure of curves; empty if it has none, or no records yet."""
         path = self.experiments / name / "table.yaml"
         panels = TableSpec.parse(read_spec(path), path).figure
-        records = self.folder / "records"
-        return curves_csv(panels, read_records(records, name)) if panels and recorded(records, name) else b""
+        return curves_csv(panels, records) if panels and (records := self.records(name)) else b""
+
+    def records(self, name: str) -> list[Record]:
+        """Returns the records of an experiment's table, none where it has none yet."""
+        path = self.experiments / name / "table.yaml"
+        spec = TableSpec.parse(read_spec(path), path)
+        root, source = self.folder / "records", spec.records or name
+        return spec.chosen(read_records(root, source)) if recorded(root, source) else []
 
     def entry(self, name: str, drawn: bool = False) -> Entry:
         """Returns what the page says of an experiment; `drawn` if its figure is being made."""
         path = self.experiments / name / "table.yaml"
-        records = self.folder / "records"
-        found = read_records(records, name) if recorded(records, name) else []
-        return Entry(name, TableSpec.parse(read_spec(path), path), found,
+        return Entry(name, TableSpec.parse(read_spec(path), path), self.records(name),
                      drawn or bool(self.curves(name)) or self.points(name).is_file())  # fmt: skip
 
     def orphans(self, files: Iterable[Path]) -> list[Path]:

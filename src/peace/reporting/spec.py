@@ -1,5 +1,6 @@
 """What a table shows: the file `experiments/<name>/table.yaml`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from peace.errors import InputError
 from peace.reporting.curves import Panels
+from peace.reporting.record import Record
 from peace.reporting.schema import Checked, broken_rule
 
 
@@ -43,9 +45,9 @@ class BlockSpec(Checked):
 
 
 class TableSpec(Checked):
-    """A whole table: rows in printed order, sub-tables, and how many seeds each row should have.
+    """A whole table: rows in printed order, sub-tables, how many seeds each row should have, and a figure of curves.
 
-    `figure` is one of curves, `paper` the file beside it that has a paper's figures.
+    With `records` its rows are among those of another experiment, which several tables may share.
     """
 
     title: str
@@ -56,7 +58,13 @@ class TableSpec(Checked):
     chance: bool = True
     blocks: Annotated[list[BlockSpec], Field(min_length=1)]
     figure: Panels | None = None
+    records: str | None = None
     paper: Annotated[str, Field(pattern=r"^\w[\w.-]*\.csv$")] | None = None
+
+    def chosen(self, records: Sequence[Record]) -> list[Record]:
+        """Returns the records that the table is about: all of its own experiment, those of its rows of another's."""
+        rows = [row.row for row in self.rows]
+        return [record for record in records if self.records is None or record.row in rows]
 
     @property
     def metrics(self) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peace.errors import InputError
 from peace.reporting.comparison import Scores
 from peace.reporting.markup import comma_separated, latex, markdown
 from peace.reporting.paper import Paper, read_paper
@@ -58,10 +59,15 @@ def make_table(name: str, experiments_root: Path, records_root: Path) -> Rendere
         InputError: The table's file, a record or a record's scores are missing or wrong.
     """
     path = Path(experiments_root) / name / "table.yaml"
-    spec = read_spec(path)
-    records = read_records(records_root, name)
+    content = read_spec(path)
+    spec = TableSpec.parse(content, path)
+    source = spec.records or name
+    records = spec.chosen(read_records(records_root, source))
+    if not records:
+        raise InputError("no records of these rows", where=records_root / source,
+                         do=f"make them with `peace sweep {source} --local`")  # fmt: skip
     scores = {(row_label(record.row), record.seed): read_scores(records_root, record) for record in records}
-    return render(spec, records, {key: found for key, found in scores.items() if found}, paper_of(path))
+    return render(content, records, {key: found for key, found in scores.items() if found}, paper_of(path))
 
 
 def paper_of(path: Path) -> Paper | None:
