@@ -86,7 +86,8 @@ def test_where_all_are_broken_no_earlier_table_is_left(copied: Home, models: Pat
 def test_bad_words_are_refused(copied: Home, peace: Peace) -> None:
     for more, sentence in (
         (("embed.files=nowhere",), "no checkpoint in 'nowhere'"),
-        (("embed.files=models", "embed.shard=1/2"), "files are not embedded in parts"),
+        (("embed.files=models", "embed.shard=1/2"), "files are embedded whole and alone"),
+        (("embed.files=models", "embed.others=[demo]"), "files are embedded whole and alone"),
         (("embed.files=models", "producer=flat"), "only a trained embedder reads files"),
         (("embed.workers=0",), "wrong type in embed, key 'workers'"),
     ):
