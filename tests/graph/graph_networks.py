@@ -69,6 +69,13 @@ def averaged() -> Network:
     )  # fmt: skip
 
 
+def globally_averaged(activation: str) -> Network:
+    """Strided convolutions, and the average of each channel before the linear layer."""
+    node = {"name": "cnn", "input_shape": [2, 7, 7], "outputs": 4, "activation": activation, "dropout": True}
+    shapes = {"channels": (4, 5), "kernels": (3, 2), "pools": (1, 1), "strides": (1, 2), "hidden": ()}
+    return network(build({**node, **shapes, "pooling": "average"}), 2, 7, 7)
+
+
 NETWORKS = {
     **{
         f"{family.__name__}-{activation}-{'bias' if bias else 'nobias'}": (family, activation, bias)
@@ -78,6 +85,8 @@ NETWORKS = {
     },
     "cnn-tanh-unpooled": (cnn, "tanh", True, (4, 5), (1, 1)),
     "averaged": (averaged,),
+    "globally-averaged-relu": (globally_averaged, "relu"),
+    "globally-averaged-tanh": (globally_averaged, "tanh"),
 }
 
 

@@ -49,6 +49,8 @@ def test_what_the_networks_allow_is_really_drawn() -> None:
     assert scalings["cnn-tanh-nobias"] == ["none", "sign", "sign"]
     assert scalings["cnn-tanh-unpooled"] == ["sign", "sign", "sign"]
     assert scalings["averaged"] == ["sign", "positive", "sign"]
+    assert scalings["globally-averaged-relu"] == ["positive", "positive"]
+    assert scalings["globally-averaged-tanh"] == ["sign", "sign"]
     element = sample(named("averaged").stack.graph, MODELS, generator(0))
     assert element.scales[1].unique().tolist() == [-1, 1] == element.scales[3].unique().tolist()
     assert (element.scales[2] > 0).all() and len(element.scales[2].unique()) == 3 * 5

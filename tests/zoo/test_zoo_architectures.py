@@ -30,6 +30,21 @@ def test_the_default_cnn_is_the_published_one() -> None:
     assert kinds == [*pooled, *pooled, "Conv2d", "Tanh", "Flatten", "Linear", "Tanh", "Linear"]
 
 
+def test_strides_and_an_average_make_the_network_of_the_small_cnn_zoo() -> None:
+    """Unterthiner et al. 2020: 160 + 2,320 + 2,320 parameters in convolutions, 170 in the linear layer."""
+    shape = {"channels": [16] * 3, "kernels": [3] * 3, "strides": [2] * 3, "pools": [1] * 3, "hidden": []}
+    config = GREY | {"name": "cnn", "pooling": "average", "dropout": True} | shape
+    module = build(config)
+    assert [size(layer) for layer in module if size(layer)] == [160, 2320, 2320, 170]
+    convolution = ["Conv2d", "Tanh", "Dropout"]
+    assert [type(layer).__name__ for layer in module] == [*convolution * 3, "AvgPool2d", "Flatten", "Linear"]
+    images = torch.rand(3, 1, 28, 28)
+    last = module[:9].eval()(images)
+    assert last.shape == (3, 16, 2, 2)
+    assert torch.allclose(module.eval()(images), module[-1](last.mean((2, 3))))
+    assert short_name(config) == "cnn-16-16-16-10-tanh"
+
+
 def test_the_tetris_network_has_a_hundred_weights() -> None:
     config = {"name": "mlp", "hidden": [5], "bias": False, "activation": "tanh", "input_shape": [1, 4, 4], "outputs": 4}
     module = build(json.dumps(config))
@@ -70,7 +85,9 @@ def test_convolutions_without_pools_and_hidden_layers() -> None:
     ("change", "sentence"),
     [
         ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'"),
-        ({"channels": [3]}, "one kernel and one pool, of at least 1, per convolution"),
+        ({"channels": [3]}, "one kernel, one pool and one stride, of at least 1, per convolution"),
+        ({"strides": [2, 2]}, "one kernel, one pool and one stride"),
+        ({"pooling": "mean"}, "wrong type in architecture 'cnn', key 'pooling'"),
         ({"kernels": [15, 15, 2]}, "leaves nothing of the image"),
         ({"chanels": [3]}, "unknown key 'chanels' in architecture 'cnn'; did you mean 'channels'"),
         ({"name": "cmm"}, "unknown architecture 'cmm'; choose from cnn, mlp"),

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from peace.errors import InputError
-from peace.zoo.initialisation import INITIALISATIONS, initialise
+from peace.zoo.initialisation import INITIALISATIONS, WITH_STD, initialise
 
 SEEDS = torch.arange(1, 101)
 LAYERS = {"linear": nn.Linear(30, 20), "convolution": nn.Conv2d(6, 8, 4)}
@@ -19,6 +19,7 @@ TORCH: dict[str, Callable[[Tensor], Tensor]] = {
     "kaiming_normal": lambda tensor: nn.init.kaiming_normal_(tensor, nonlinearity="relu"),
     "xavier_uniform": nn.init.xavier_uniform_,
     "xavier_normal": nn.init.xavier_normal_,
+    "orthogonal": nn.init.orthogonal_,
 }
 
 
@@ -27,7 +28,7 @@ def drawn(layer: str, method: str) -> Tensor:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("method", INITIALISATIONS)
+@pytest.mark.parametrize("method", sorted(INITIALISATIONS.keys() - {"orthogonal"}))
 def test_weights_follow_the_named_distribution(method: str, layer: str) -> None:
     """Bounds and deviations by hand: √(6/n), √(2/n), √(6/(n+m)), √(2/(n+m)), and 1/√n for torch's own default."""
     fan_in, fan_out = FANS[layer]
@@ -38,8 +39,10 @@ def test_weights_follow_the_named_distribution(method: str, layer: str) -> None:
         "kaiming_normal": math.sqrt(2 / fan_in),
         "xavier_uniform": math.sqrt(6 / (fan_in + fan_out)),
         "xavier_normal": math.sqrt(2 / (fan_in + fan_out)),
+        "truncated_normal": 1 / math.sqrt(fan_in),
     }[method]
-    distribution = stats.uniform(-scale, 2 * scale) if method.endswith("uniform") else stats.norm(0, scale)
+    normal = stats.truncnorm(-2, 2, 0, scale) if method == "truncated_normal" else stats.norm(0, scale)
+    distribution = stats.uniform(-scale, 2 * scale) if method.endswith("uniform") else normal
     weights = drawn(layer, method).flatten()
     assert stats.kstest(weights.numpy(), distribution.cdf).pvalue > 0.01
     assert not method.endswith("uniform") or weights.abs().max() <= scale
@@ -56,6 +59,26 @@ def test_weights_spread_as_those_of_torch_do(method: str, layer: str) -> None:
     assert ours.mean().abs() < 4 * ours.std() / ours.numel() ** 0.5
     if method.endswith("uniform"):
         assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.001)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(30, 20), nn.Linear(20, 30), nn.Conv2d(2, 8, 4), nn.Conv2d(1, 16, 3)])
+def test_orthogonal_rows_or_columns(layer: nn.Module) -> None:
+    weights = initialise(nn.Sequential(layer), "orthogonal", SEEDS, torch.float64)["0.weight"].flatten(2)
+    wide = weights if weights.shape[1] <= weights.shape[2] else weights.mT
+    assert (wide @ wide.mT - torch.eye(wide.shape[1], dtype=torch.float64)).abs().max() < 1e-12
+    # Uniform over such matrices, so that the sign of no entry is fixed.
+    assert weights.sign().mean(0).abs().max() < 0.6
+
+
+@pytest.mark.parametrize("method", WITH_STD)
+def test_a_given_standard_deviation_takes_the_place_of_the_method_s(method: str) -> None:
+    module = nn.Sequential(LAYERS["convolution"])
+    stds = [0.3, None] * 50
+    given = initialise(module, method, SEEDS, torch.float64, stds)["0.weight"]
+    assert torch.equal(given[1::2], drawn("convolution", method)[1::2])
+    truncated = method == "truncated_normal"
+    distribution = stats.truncnorm(-2, 2, 0, 0.3) if truncated else stats.norm(0, 0.3)
+    assert stats.kstest(given[::2].flatten().numpy(), distribution.cdf).pvalue > 0.01
 
 
 def test_uniform_is_the_default_of_torch() -> None:

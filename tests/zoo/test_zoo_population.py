@@ -48,7 +48,7 @@ def test_every_model_ends_as_if_trained_alone(family: str, optimizer: str, tiny:
 
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-@pytest.mark.parametrize("family", ["mlp", "cnn"])
+@pytest.mark.parametrize("family", ["mlp", "cnn", "averaged"])
 def test_activations_and_dropout(family: str, activation: str, dropout: bool, tiny: ImageData) -> None:
     chosen = plan(family, "adamw", activation, dropout)
     assert difference(chosen, tiny, torch.float64, dropout) < 1e-11
@@ -91,6 +91,17 @@ def test_a_diverging_neighbour_changes_no_bit(tiny: ImageData) -> None:
     assert not after[1].isfinite().all()
     others = torch.arange(len(own)) != 1
     assert torch.equal(after[others], before[others])
+
+
+def test_standard_deviations_are_each_model_s_own(tiny: ImageData) -> None:
+    member = replace(members()[0], initialisation="truncated_normal")
+    own = [member, replace(member, init_std=0.01), replace(member, init_std=0.5)]
+    default, small, large = Population(plan("mlp"), own, tiny, torch.float64).start().weights
+    layer = slice(0, 36 * 7)
+    assert torch.allclose(small[layer] / 0.01, default[layer] * 36**0.5, rtol=1e-12)
+    assert torch.allclose(large, small * 50, rtol=1e-12)
+    alone = torch.stack([flat(train_alone(plan("mlp"), member, tiny, torch.float64)) for member in own])
+    assert (trained(plan("mlp"), own, tiny) - alone).abs().max() < 1e-11
 
 
 def test_seeds_alone_make_models_differ(tiny: ImageData) -> None:

@@ -19,6 +19,7 @@ MODULES: dict[str, Callable[[], nn.Sequential]] = {
     "mlp without hidden layers": lambda: built({"name": "mlp", "hidden": []}),
     "cnn": lambda: built(CNN | {"pools": [2, 1]}),
     "cnn without biases or pools": lambda: built(CNN | {"pools": [1, 1], "bias": False}),
+    "strides and an average": lambda: built(CNN | {"pools": [1, 1], "strides": [2, 1], "pooling": "average"}),
     "strides, padding, dilation": lambda: nn.Sequential(
         nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 2, dilation=2, padding="same"),
         nn.Flatten(), nn.Linear(32, 3),

@@ -8,7 +8,9 @@ def plan(family: str, optimizer: str = "adam", activation: str = "tanh", dropout
     shapes = {
         "mlp": {"name": "mlp", "hidden": [7, 4]},
         "cnn": {"name": "cnn", "channels": [3, 2], "kernels": [3, 2], "pools": [2, 1], "hidden": [4]},
-    }
+        "averaged": {"name": "cnn", "channels": [3, 2], "kernels": [3, 2], "pools": [1, 1], "strides": [1, 2],
+                     "pooling": "average", "hidden": []},
+    }  # fmt: skip
     given = {"activation": activation, "input_shape": [1, 6, 6], "outputs": 3, "dropout": dropout}
     common = {"epochs": 3, "batch_size": 8, "checkpoints": (3,)} | more
     return Plan(shapes[family] | given, optimizer, **common)  # type: ignore[arg-type]

@@ -14,12 +14,12 @@ MOMENTUM = 0.9
 class Optimizer:
     """One of torch's optimisers over a matrix whose rows are models.
 
-    Follows `torch.optim.SGD` (with or without momentum 0.9), `Adam` and `AdamW` at their defaults, update for update:
-    weight decay is added to the gradient, except in `adamw`, where it shrinks the weights (Loshchilov and Hutter 2019,
-    arXiv:1711.05101).
+    Follows `torch.optim.SGD` (with or without momentum 0.9), `RMSprop`, `Adam` and `AdamW` at their defaults, update
+    for update: weight decay is added to the gradient, except in `adamw`, where it shrinks the weights (Loshchilov and
+    Hutter 2019, arXiv:1711.05101).
 
     Attributes:
-        name: `sgd`, `momentum`, `adam` or `adamw`.
+        name: `sgd`, `momentum`, `rmsprop`, `adam` or `adamw`.
         learning_rate: Shape [M, 1].
         weight_decay: Shape [M, 1].
         state: Moments, each [M, P], and each model's count of steps, [M, 1] float64.
@@ -30,7 +30,7 @@ class Optimizer:
     weight_decay: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    NAMES = ("sgd", "momentum", "adam", "adamw")
+    NAMES = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
     def __post_init__(self) -> None:
         """Refuses an unknown name."""
@@ -46,8 +46,8 @@ class Optimizer:
             active: Which models take the step, the others and their moments stay as they are. Shape: [M, 1] bool.
         """
         if not self.state:
-            moments = {"sgd": (), "momentum": ("first",), "adam": ("first", "second"), "adamw": ("first", "second")}
-            self.state = {name: torch.zeros_like(weights) for name in moments[self.name]}
+            moments = {"sgd": (), "momentum": ("first",), "rmsprop": ("second",)}.get(self.name, ("first", "second"))
+            self.state = {name: torch.zeros_like(weights) for name in moments}
             self.state["steps"] = torch.zeros_like(self.learning_rate, dtype=torch.float64)
         stepped, state = self._update(weights, gradient)
         if active is not None:
@@ -67,6 +67,12 @@ class Optimizer:
         if self.name == "momentum":
             first = torch.add(gradient, self.state["first"], alpha=MOMENTUM)
             return weights - self.learning_rate * first, {"first": first, "steps": steps}
+        if self.name == "rmsprop":
+            second = (self.state["second"] * 0.99).addcmul_(gradient, gradient, value=0.01)
+            spread = second.sqrt().add_(1e-8)
+            return torch.addcdiv(weights, self.learning_rate * gradient, spread, value=-1), {
+                "second": second, "steps": steps,
+            }  # fmt: skip
         first = torch.lerp(self.state["first"], gradient, 0.1)
         second = (self.state["second"] * 0.999).addcmul_(gradient, gradient, value=0.001)
         # The corrections in float64, as torch has them: 1 - 0.999 in float32 is wrong by 5e-5 of its value.

@@ -33,6 +33,7 @@ class Member:
     weight_decay: float = 0.0
     dropout: float = 0.0
     train_fraction: float = 1.0
+    init_std: float | None = None
     corruption: Corruption = NONE
 
 
@@ -152,7 +153,8 @@ class Population:
         rows: list[Tensor] = [torch.empty(0)] * len(self.members)
         for method in sorted({member.initialisation for member in self.members}):
             own = [row for row, member in enumerate(self.members) if member.initialisation == method]
-            stacked = initialise(self.module, method, self.seeds[own], self.dtype)
+            stds = [self.members[row].init_std for row in own]
+            stacked = initialise(self.module, method, self.seeds[own], self.dtype, stds)
             flat = torch.cat([stacked[name].flatten(1) for name in self.shapes], dim=1)
             for row, values in zip(own, flat, strict=True):
                 rows[row] = values

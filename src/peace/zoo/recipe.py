@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,8 +14,9 @@ from peace.datasets.form import Form, load_as
 from peace.datasets.tasks import Task, label_subsets
 from peace.errors import InputError, did_you_mean
 from peace.zoo.architectures import ACTIVATIONS, ARCHITECTURES, short_name
+from peace.zoo.axes import Range, check_range, points, values
 from peace.zoo.corruptions import CORRUPTIONS, NONE, Corruption
-from peace.zoo.initialisation import INITIALISATIONS
+from peace.zoo.initialisation import INITIALISATIONS, WITH_STD
 from peace.zoo.optimizers import Optimizer
 from peace.zoo.population import Member, Plan
 
@@ -28,6 +28,7 @@ _RANGES = {
     **dict.fromkeys(("epochs", "held_out", "learning_rates", "weight_decays", "val_share", "test_share"), _AT_LEAST_0),
     "dropouts": (lambda number: 0 <= number < 1, "at least 0 and below 1"),
     "train_fractions": (lambda number: 0 < number <= 1, "above 0 and at most 1"),
+    "init_stds": (lambda number: 0 < number < math.inf, "above 0"),
 }
 _NAMES: dict[str, Collection[str]] = {
     "activations": ACTIVATIONS,
@@ -58,8 +59,11 @@ class ZooRecipe:
         subset_count: Number of drawn tasks of each data set.
         held_out: How many tasks of each data set, the last ones, are kept out of `train` and `val` entirely.
         activations, optimizers, initialisations, learning_rates, weight_decays, dropouts, train_fractions: The axes.
+            Those of numbers may be a range such as `{log_uniform: [0.001, 0.1]}`, of which each point draws its own.
+        init_stds: One more: standard deviations for initialisations in `WITH_STD`, which others have no use for.
         corruptions: One more: nodes of `CORRUPTIONS`.
-        points: If given, only so many points of the grid, drawn at random for each task and architecture.
+        points: If given, only so many points of the grid, drawn at random for each task, architecture, activation and
+            optimiser; must be given where an axis is a range.
         batch_size: Images a step.
         val_share: Share of the runs (of tasks that are not held out) in `val`.
         test_share: Share of them in `test`.
@@ -84,10 +88,11 @@ class ZooRecipe:
     activations: list[str] = field(default_factory=lambda: ["relu"])
     optimizers: list[str] = field(default_factory=lambda: ["adam"])
     initialisations: list[str] = field(default_factory=lambda: ["kaiming_uniform"])
-    learning_rates: list[float] = field(default_factory=lambda: [1e-3])
-    weight_decays: list[float] = field(default_factory=lambda: [0.0])
-    dropouts: list[float] = field(default_factory=lambda: [0.0])
-    train_fractions: list[float] = field(default_factory=lambda: [1.0])
+    learning_rates: list[float] | Range = field(default_factory=lambda: [1e-3])
+    weight_decays: list[float] | Range = field(default_factory=lambda: [0.0])
+    dropouts: list[float] | Range = field(default_factory=lambda: [0.0])
+    train_fractions: list[float] | Range = field(default_factory=lambda: [1.0])
+    init_stds: list[float | None] | Range = field(default_factory=lambda: [None])
     corruptions: list[dict[str, Any]] = field(default_factory=lambda: [{"name": "none"}])
     points: int | None = None
     batch_size: int = 32
@@ -98,7 +103,9 @@ class ZooRecipe:
     def __post_init__(self) -> None:
         """Refuses empty axes, numbers out of range, unknown names, and checkpoints outside the training."""
         for key, value in asdict(self).items():
-            self._check(key, value if isinstance(value, list) else [value])
+            if isinstance(value, dict):
+                self._check_range(key, value)
+            self._check(key, values(value))
         kept = self.kept_epochs
         if not kept or min(kept) < 0 or max(kept) > self.epochs:
             raise InputError("checkpoints outside the training", where=f"zoo '{self.name}'", got=kept,
@@ -107,12 +114,18 @@ class ZooRecipe:
             got = f"val_share + test_share = {self.val_share + self.test_share}"
             raise InputError("nothing left to train on", where=f"zoo '{self.name}'", got=got, expected="below 1")
 
-    def _check(self, key: str, values: list[Any]) -> None:
+    def _check_range(self, key: str, axis: Range) -> None:
         where = f"zoo '{self.name}', key '{key}'"
-        if not values:
+        check_range(axis, where)
+        if self.points is None:
+            raise InputError("a range without a number of points", where=where, got=axis, do="set points")
+
+    def _check(self, key: str, given: list[Any]) -> None:
+        where = f"zoo '{self.name}', key '{key}'"
+        if not given:
             raise InputError("an empty list", where=where, expected="at least one value")
         inside, expected = _RANGES.get(key, (lambda _: True, ""))
-        for value in values:
+        for value in given:
             if value is not None and not inside(value):
                 raise InputError("a number out of range", where=where, got=value, expected=expected)
             if key in _NAMES and value not in _NAMES[key]:
@@ -207,12 +220,14 @@ def shards(recipe: ZooRecipe) -> list[Shard]:
         corruption.check(tuple(given["input_shape"]), outputs)
     found = []
     for node, activation, optimizer in itertools.product(recipe.architectures, recipe.activations, recipe.optimizers):
-        config = {**node, "activation": activation, **given, "dropout": max(recipe.dropouts) > 0}
+        config = {**node, "activation": activation, **given, "dropout": max(values(recipe.dropouts)) > 0}
         ARCHITECTURES.check(node, "activation", "dropout", *given)
         ARCHITECTURES.build(config)
         plan = Plan(config, optimizer, recipe.epochs, recipe.batch_size, recipe.kept_epochs)
         runs = [_run(recipe, plan, member, member.task in held_out)
                 for task in tasks for member in _members(recipe, plan, task, corruptions)]  # fmt: skip
+        # Models with as many images end their epochs together: where they share a shard, none of them waits.
+        runs.sort(key=lambda run: (recipe.datasets.index(run.member.task.dataset), run.member.train_fraction))
         for number, (dataset, part) in enumerate(_parts(runs, recipe.shard_size)):
             file = f"{short_name(config)}-{optimizer}-{fingerprint(config)[:8]}-{number:03d}.safetensors"
             found.append(Shard(file, dataset, plan, part))
@@ -240,24 +255,25 @@ def _parts(runs: Iterable[Run], size: int) -> Iterator[tuple[str, tuple[Run, ...
 
 def _members(recipe: ZooRecipe, plan: Plan, task: Task, corruptions: list[Corruption]) -> Iterator[Member]:
     regularisers = (recipe.weight_decays, recipe.dropouts, recipe.train_fractions)
-    points = list(itertools.product(recipe.initialisations, recipe.learning_rates, *regularisers, corruptions))
-    if recipe.points is not None and recipe.points < len(points):
-        draw = random.Random(seeding.key(recipe.seed, "points", task.id, plan.architecture, plan.optimizer))
-        points = draw.sample(points, recipe.points)
-    for *point, corruption in points:
-        # Without a corruption the seed is that of a recipe that knows of none.
-        named = tuple(point) if corruption == NONE else (*point, json.dumps(corruption.node, sort_keys=True))
+    axes = (recipe.initialisations, recipe.learning_rates, *regularisers, recipe.init_stds, corruptions)
+    draw = seeding.key(recipe.seed, "points", task.id, plan.architecture, plan.optimizer)
+    for *point, std, corruption in points(axes, recipe.points, draw):
+        std = std if point[0] in WITH_STD else None
+        # Without a standard deviation or a corruption the seed is that of a recipe that knows of none.
+        named = (*point, *([] if std is None else [std]),
+                 *([] if corruption == NONE else [json.dumps(corruption.node, sort_keys=True)]))  # fmt: skip
         for number in range(recipe.seeds):
             own = seeding.key(recipe.seed, "model", task.id, plan.architecture, plan.optimizer, named, number)
             seed = own if recipe.first_seed is None else recipe.first_seed + number
-            yield Member(task, seed, *point, corruption=corruption)
+            yield Member(task, seed, *point, init_std=std, corruption=corruption)
 
 
 def _run(recipe: ZooRecipe, plan: Plan, member: Member, held_out: bool) -> Run:
     given = {**vars(plan), **vars(member), "task": member.task.id}
-    corruption = given.pop("corruption")
+    corruption, std = given.pop("corruption"), given.pop("init_std")
     # What an older recipe could not say is left out where it is not said, so that its runs keep their ids.
     given |= {} if corruption == NONE else {"corruption": corruption.node}
+    given |= {} if std is None else {"init_std": std}
     given |= {} if recipe.form == Form() else {"form": asdict(recipe.form)}
     run_id = fingerprint(given)
     draw = seeding.key(recipe.seed, "split", run_id) / 2**63

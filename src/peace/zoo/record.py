@@ -43,6 +43,8 @@ class ModelRecord:
             they have the trigger; NaN without a backdoor.
         robust_accuracy: Test accuracy under the attack that it was trained against; NaN where there was none.
 
+        init_std: Standard deviation that its initialisation was given; NaN where it has its own.
+
     Other scores are on clean images with their true classes, whatever the corruption.
     """
 
@@ -82,6 +84,7 @@ class ModelRecord:
     corruption_config: str = '{"name": "none"}'
     attack_success: float = math.nan
     robust_accuracy: float = math.nan
+    init_std: float = math.nan
 
     def __post_init__(self) -> None:
         """Refuses a split or a status that does not exist."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import SGD, Adam, AdamW, RMSprop
 
 from peace import seeding
 from peace.datasets.images import ImageData
@@ -24,6 +24,7 @@ from peace.zoo.population import Member, Plan
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": SGD,
     "momentum": lambda *given, **more: SGD(*given, momentum=MOMENTUM, **more),
+    "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,
 }
@@ -52,10 +53,12 @@ def epochs_alone(
 ) -> Iterator[nn.Sequential]:
     """Yields the same model before training and after each epoch, without end. Arguments as in `train_alone`."""
     model = architectures.build(plan.architecture).to(dtype).eval()
-    stacked = initialise(model, member.initialisation, torch.tensor([member.seed]), dtype)
+    stacked = initialise(model, member.initialisation, torch.tensor([member.seed]), dtype, [member.init_std])
     model.load_state_dict({name: values[0] for name, values in stacked.items()})
+    # Torch has no fused kernel of RMSprop.
+    fused = {} if plan.optimizer == "rmsprop" else {"fused": True}
     optimizer = OPTIMIZERS[plan.optimizer](
-        model.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay, fused=True
+        model.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay, **fused
     )
     images, targets = own_images(member, data, dtype)
     images, targets = _poisoned(plan, member, images, targets, float(data.x_train.max()))

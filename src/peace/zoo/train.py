@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -159,45 +160,45 @@ def _write(shard: Shard, folder: Path, population: Population, kept: Kept) -> li
     stacked = {name: tensor.contiguous() for name, tensor in population.parameters(rows).items()}
     write_stack(folder, shard.file, stacked)
     finite = rows.isfinite().all(1).tolist()
+    about = [_about(shard, run) for run in shard.runs]
     records = []
     for place, (member, epoch) in enumerate(itertools.product(range(len(shard.runs)), epochs)):
         own = {name: tensor[place] for name, tensor in stacked.items()}
         stored = {"weights_index": place, "sha256": tensor_hash(own), "status": "ok" if finite[place] else "diverged"}
-        records.append(_record(shard, shard.runs[member], epoch, stored | as_columns(kept[epoch][1], member)))
+        known, scores = about[member], as_columns(kept[epoch][1], member)
+        name = f"{known['architecture']}-{known['run_id']}-e{epoch:03d}"
+        records.append(ModelRecord(id=name, epoch=epoch, **known, **stored, **scores))
     return records
 
 
-def _record(shard: Shard, run: Run, epoch: int, found: dict[str, Any]) -> ModelRecord:
-    """The record of one checkpoint from its shard, its run, and what was found out about it."""
+def _about(shard: Shard, run: Run) -> dict[str, Any]:
+    """What the records of a run's checkpoints have in common."""
     member, config = run.member, shard.plan.architecture
-    name = short_name(config)
-    return ModelRecord(
-        id=f"{name}-{run.run_id}-e{epoch:03d}",
-        task=member.task.id,
-        dataset=member.task.dataset,
-        architecture=name,
-        architecture_config=json.dumps(config),
-        family=str(config["name"]),
-        run_id=run.run_id,
-        recipe=run.recipe,
-        epoch=epoch,
-        parent=None,
-        split=run.split,
-        tags=list(member.task.tags()),
-        seed=member.seed,
-        initialisation=member.initialisation,
-        activation=str(config["activation"]),
-        optimizer=shard.plan.optimizer,
-        learning_rate=member.learning_rate,
-        weight_decay=member.weight_decay,
-        dropout=member.dropout,
-        train_fraction=member.train_fraction,
-        batch_size=shard.plan.batch_size,
-        weights_file=shard.file,
-        corruption=member.corruption.name,
-        corruption_config=json.dumps(member.corruption.node),
-        **found,
-    )
+    return {
+        "task": member.task.id,
+        "dataset": member.task.dataset,
+        "architecture": short_name(config),
+        "architecture_config": json.dumps(config),
+        "family": str(config["name"]),
+        "run_id": run.run_id,
+        "recipe": run.recipe,
+        "parent": None,
+        "split": run.split,
+        "tags": list(member.task.tags()),
+        "seed": member.seed,
+        "initialisation": member.initialisation,
+        "activation": str(config["activation"]),
+        "optimizer": shard.plan.optimizer,
+        "learning_rate": member.learning_rate,
+        "weight_decay": member.weight_decay,
+        "dropout": member.dropout,
+        "train_fraction": member.train_fraction,
+        "batch_size": shard.plan.batch_size,
+        "weights_file": shard.file,
+        "corruption": member.corruption.name,
+        "corruption_config": json.dumps(member.corruption.node),
+        "init_std": math.nan if member.init_std is None else member.init_std,
+    }
 
 
 def recipe_from(node: Mapping[str, object]) -> ZooRecipe:
