@@ -127,13 +127,20 @@ def _run_config(name: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    zoo = verbs.add_parser("zoo", help="train, look at, check or export a zoo of models", description="Zoos of models.")
+    zoo = verbs.add_parser(
+        "zoo", help="train, import, show, check or export a zoo of models", description="Zoos of models."
+    )
     actions = zoo.add_subparsers(required=True, metavar="ACTION")
 
     def train(parsed: argparse.Namespace) -> None:
         from peace.commands import zoo
 
         zoo.train(parsed.name, parsed.words, parsed.dry_run)
+
+    def import_archive(parsed: argparse.Namespace) -> None:
+        from peace.commands import zoo
+
+        zoo.import_archive(parsed.archive, parsed.name, parsed.words)
 
     def show(parsed: argparse.Namespace) -> None:
         from peace.commands import zoo
@@ -159,6 +166,12 @@ def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     verb.add_argument("name", help="a recipe under configs/zoo; `peace list zoos` names them")
     _add_words(verb, "such as seed=1")
     verb.add_argument("--dry-run", action="store_true", help="say what would be trained")
+    verb = _verb(actions, "import", "make a zoo of a published archive of the Small CNN Zoo", import_archive)
+    verb.add_argument("archive", metavar="FOLDER|NPY", help="the unpacked archive of a data set, or its weights.npy; "
+                      "metrics.csv.gz and layout.csv lie beside it")  # fmt: skip
+    verb.add_argument("--name", required=True, help="the recipe under configs/zoo whose models they are, such as "
+                      "mnist_hyp; other verbs find the zoo by it")  # fmt: skip
+    _add_words(verb, "such as seed=1")
     verb = _verb(actions, "show", "print what is in a zoo, or what leaves a model's function unchanged", show)
     verb.add_argument("model", metavar="ZOO|MODEL", help="the zoo's folder; with --symmetries: a file or folder of "
                       "weights, or the id of a model in --zoo")  # fmt: skip

@@ -287,6 +287,11 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "pretrain: no zoo": (without_zoo(*verb("pretrain")), "no zoo in .*make one with `peace zoo train NAME`"),
     "embed: no zoo": (without_zoo(*verb("embed")), "no zoo in .*make one with `peace zoo train NAME`"),
     "show: no zoo": (always("zoo", "show", "nowhere"), "no zoo in nowhere"),
+    "import: no archive": (
+        always("zoo", "import", "nowhere", "--name", "mnist_hyp"),
+        "a file of the archive is missing in nowhere: expected metrics.csv.gz",
+    ),
+    "import: no name": (always("zoo", "import", "nowhere"), "the following arguments are required: --name"),
     "verify: no zoo": (always("zoo", "verify", "nowhere"), "no zoo in nowhere"),
     "pretrain: an empty zoo": (manifest(empty, *verb("pretrain")), "the zoo is empty"),
     "embed: an empty zoo": (manifest(empty, *verb("embed", "producer=flat")), "the zoo is empty"),

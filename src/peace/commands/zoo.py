@@ -1,4 +1,4 @@
-"""`peace zoo train|show|verify|export`."""
+"""`peace zoo train|import|show|verify|export`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from peace.tracking.zoo import tell_zoo
 from peace.zoo.checkpoint import open_checkpoint, zoo_checkpoint
 from peace.zoo.readers import write_safetensors
 from peace.zoo.recipe import shards
+from peace.zoo.small_cnn_zoo import import_zoo
 from peace.zoo.storage import Zoo, last_checkpoints
 from peace.zoo.train import recipe_from, train_zoo
 
@@ -37,9 +38,29 @@ def train(name: str, words: Sequence[str], dry_run: bool) -> None:
     told_in = place(config, "runs") / "zoos" / folder.parent.name / folder.name
     with Tracking(config, "zoo train", told_in, folder) as tracked:
         zoo = train_zoo(recipe, folder)
-        diverged = zoo.rows.loc[zoo.rows["status"] == "diverged", "run_id"].nunique()
-        tell_zoo(tracked, zoo, diverged)
-    print(f"zoo of {zoo.rows['run_id'].nunique()} models, {len(zoo.rows)} checkpoints, {diverged} diverged: {folder}")
+        tell_zoo(tracked, zoo, _diverged(zoo))
+    _say_counts(zoo)
+
+
+def import_archive(archive: str, name: str, words: Sequence[str]) -> None:
+    """Writes the models of a published archive where the zoo of a recipe would be trained.
+
+    Args:
+        archive: Folder of an unpacked archive of the Small CNN Zoo, or its `weights.npy`.
+        name: A recipe under `configs/zoo`.
+        words: `key=value` words.
+    """
+    config = compose("zoo", [f"zoo={name}", *words])
+    _say_counts(import_zoo(Path(archive), recipe_from(config["zoo"]), zoo_directory(config)))
+
+
+def _diverged(zoo: Zoo) -> int:
+    return zoo.rows.loc[zoo.rows["status"] == "diverged", "run_id"].nunique()
+
+
+def _say_counts(zoo: Zoo) -> None:
+    counts = f"{zoo.rows['run_id'].nunique()} models, {len(zoo.rows)} checkpoints, {_diverged(zoo)} diverged"
+    print(f"zoo of {counts}: {zoo.folder}")
 
 
 def show(folder: str) -> None:

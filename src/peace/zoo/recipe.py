@@ -276,10 +276,13 @@ def _run(recipe: ZooRecipe, plan: Plan, member: Member, held_out: bool) -> Run:
     given |= {} if std is None else {"init_std": std}
     given |= {} if recipe.form == Form() else {"form": asdict(recipe.form)}
     run_id = fingerprint(given)
-    draw = seeding.key(recipe.seed, "split", run_id) / 2**63
-    if held_out or draw < recipe.test_share:
-        split = "test"
-    else:
-        split = "val" if draw < recipe.test_share + recipe.val_share else "train"
     given.pop("seed")
-    return Run(member, fingerprint(given), run_id, split)
+    return Run(member, fingerprint(given), run_id, "test" if held_out else split(recipe, run_id))
+
+
+def split(recipe: ZooRecipe, run_id: str) -> str:
+    """Returns the split of a run whose task is not held out, a function of the recipe's seed and the run alone."""
+    draw = seeding.key(recipe.seed, "split", run_id) / 2**63
+    if draw < recipe.test_share:
+        return "test"
+    return "val" if draw < recipe.test_share + recipe.val_share else "train"
