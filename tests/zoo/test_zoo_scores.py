@@ -93,4 +93,4 @@ def test_scores_need_not_know_what_trained_the_models(tiny: ImageData) -> None:
 
 def test_columns_are_plain_numbers() -> None:
     found = {"test_loss": torch.tensor([0.5, 0.25]), "test_f1": torch.tensor([[0.0, 1.0], [0.5, 0.75]])}
-    assert as_columns(found, 1) == {"test_loss": 0.25, "test_f1": [0.5, 0.75]}
+    assert as_columns(found)[1] == {"test_loss": 0.25, "test_f1": [0.5, 0.75]}

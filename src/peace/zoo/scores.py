@@ -118,6 +118,7 @@ def _chunks(models: int, images: int, width: int) -> Iterator[tuple[slice, slice
             yield slice(start, min(models, start + rows)), slice(first, min(images, first + per_block))
 
 
-def as_columns(scores: dict[str, Tensor], row: int) -> dict[str, float | Sequence[float]]:
-    """Returns one model's scores as plain numbers and lists, for its record."""
-    return {name: value[row].tolist() for name, value in scores.items()}
+def as_columns(scores: dict[str, Tensor]) -> list[dict[str, float | Sequence[float]]]:
+    """Returns each model's scores as plain numbers and lists, for its record."""
+    columns = {name: value.tolist() for name, value in scores.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -161,13 +161,14 @@ def _write(shard: Shard, folder: Path, population: Population, kept: Kept) -> li
     write_stack(folder, shard.file, stacked)
     finite = rows.isfinite().all(1).tolist()
     about = [_about(shard, run) for run in shard.runs]
+    scores = {epoch: as_columns(kept[epoch][1]) for epoch in epochs}
     records = []
     for place, (member, epoch) in enumerate(itertools.product(range(len(shard.runs)), epochs)):
         own = {name: tensor[place] for name, tensor in stacked.items()}
         stored = {"weights_index": place, "sha256": tensor_hash(own), "status": "ok" if finite[place] else "diverged"}
-        known, scores = about[member], as_columns(kept[epoch][1], member)
+        known = about[member]
         name = f"{known['architecture']}-{known['run_id']}-e{epoch:03d}"
-        records.append(ModelRecord(id=name, epoch=epoch, **known, **stored, **scores))
+        records.append(ModelRecord(id=name, epoch=epoch, **known, **stored, **scores[epoch][member]))
     return records
 
 
