@@ -13,8 +13,8 @@ from peace.cli import main
 ROOT = Path(__file__).parents[1]
 
 HELP = [
-    "", "zoo", "zoo train", "zoo show", "zoo verify", "zoo export", "pretrain", "embed", "index", "evaluate", "search",
-    "table", "sweep", "sync", "list",
+    "", "zoo", "zoo train", "zoo import", "zoo show", "zoo verify", "zoo export", "pretrain", "embed", "index",
+    "evaluate", "search", "table", "sweep", "sync", "list",
 ]  # fmt: skip
 
 
