@@ -61,8 +61,9 @@ class NeuronTransformer(nn.Module):
         super().__init__()
         self.output_dim, self.max_tokens, self.max_row = hidden_dim, max_tokens, max_row
         self.maps = nn.Parameter(torch.randn(max_layers, max_row, hidden_dim))
-        self.positions = nn.Parameter(0.1 * torch.randn(max_tokens, hidden_dim))
-        self.compression = nn.Parameter(0.1 * torch.randn(hidden_dim)) if compression_token else None
+        # As large as what they are added to: normalisation would lose how large weights are beside smaller ones.
+        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_dim))
+        self.compression = nn.Parameter(torch.randn(hidden_dim)) if compression_token else None
         self.sizes = (num_layers, num_heads, feedforward_dim, dropout)
         self.blocks = Blocks(hidden_dim, *self.sizes)
         self.norm = nn.LayerNorm(hidden_dim)
@@ -117,7 +118,7 @@ class NeuronDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.spread = nn.Linear(embedding_dim, max_tokens * hidden_dim)
-        self.positions = nn.Parameter(0.1 * torch.randn(max_tokens, hidden_dim))
+        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_dim))
         self.blocks = Blocks(hidden_dim, *sizes)
         self.norm = nn.LayerNorm(hidden_dim)
         self.maps = nn.Parameter(torch.randn(max_layers, hidden_dim, max_row) / hidden_dim**0.5)
