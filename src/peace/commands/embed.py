@@ -140,12 +140,12 @@ def _rows(zoo: Zoo, checkpoints: str) -> pd.DataFrame:
 
 
 def other_zoo(config: Mapping[str, Any], name: str) -> Path:
-    """Returns where the zoo of another recipe lies, of the same seed.
+    """Returns where the zoo of another recipe lies, of the same seed as the config's zoo.
 
     Raises:
         InputError: There is no such recipe.
     """
-    composed = compose("zoo", [f"zoo={name}", f"seed={config['seed']}"])
+    composed = compose("zoo", [f"zoo={name}", f"seed={config['zoo']['seed']}"])
     return zoo_directory({"zoo": composed["zoo"], "paths": config["paths"]})
 
 
