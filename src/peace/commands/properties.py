@@ -7,6 +7,7 @@ from peace.commands.embed import TABLE, other_table
 from peace.commands.scored import Scored
 from peace.embeddings.table import EmbeddingTable
 from peace.evaluation.properties import probe
+from peace.evaluation.spread import variance, variance_within
 from peace.models.saving import provenance_of
 from peace.reporting.record import Metric
 
@@ -38,6 +39,9 @@ def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored
     for name, reason in found.left_out.items():
         print(f"left out: {name}, {reason}")
     metrics = {name: Metric(**asdict(score)) for name, score in found.scores.items()}
+    if table.provenance.get("producer") == "flat":
+        within = variance_within(table, ["initialisation", "activation"])
+        metrics |= {"zoo/variance": Metric(variance(table)), "zoo/variance_within": Metric(within)}
     counts = {"models": len(table), **found.counts}
     brief = ", ".join(f"{name.removeprefix('test/')} {score.value:.3f}" for name, score in found.scores.items()
                       if name.startswith("test/") and not name.endswith("kendall_tau"))  # fmt: skip

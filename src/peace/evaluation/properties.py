@@ -156,7 +156,8 @@ class _Probing:
         if not {ERROR, DEVIATION} <= set(self.table.rows):
             return
         given = targets.numbers(self.table.rows, [ERROR, DEVIATION], _WHERE)
-        for split, name in (("val", "val/reconstruction/r2"), ("test", "reconstruction/r2")):
+        names = {"train": "train/reconstruction/r2", "val": "val/reconstruction/r2", "test": "reconstruction/r2"}
+        for split, name in names.items():
             sums = (values[self.masks[split]] for values in given.values())
             self._add(name, by_run.explained(*sums, *self._over(split)), 0.0)
 
