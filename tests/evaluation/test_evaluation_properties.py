@@ -159,7 +159,8 @@ def test_a_reconstruction_is_scored_against_the_mean() -> None:
     assert score.value == pytest.approx(1 - np.array(error)[mask].mean() / 2) and score.chance == 0
     assert score.low < score.value < score.high and found["val/reconstruction/r2"].low is None
     assert "reconstruction/r2" not in probe(table_of(squared_error=error), ["epoch"]).scores
-    assert list(probe(table, []).scores) == ["val/reconstruction/r2", "reconstruction/r2"]
+    splits = ["train/reconstruction/r2", "val/reconstruction/r2", "reconstruction/r2"]
+    assert list(probe(table, []).scores) == splits
 
 
 def test_probes_are_tried_on_the_test_models_of_another_zoo() -> None:
