@@ -42,7 +42,7 @@ class EvaluateConfig:
         task: `retrieval`, or `properties`, which the config's node of that name describes.
         relevant_by: Column of labels; models with the query's label are relevant.
         cutoffs: Ranks at which precision and recall are measured.
-        points: Seeds for which the two-dimensional picture is computed.
+        points: Seeds for which the points of a picture are kept: places in the plane, or predictions of properties.
     """
 
     task: Literal["retrieval", "properties"] = "retrieval"
@@ -63,7 +63,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         print(f"would score {where} into {results}")
         return
     if chosen.task == "properties":
-        scored = score_properties(where, properties, config["seed"])
+        wanted = config["seed"] in chosen.points
+        points = points_path(config, row, config["seed"], "predictions") if wanted else None
+        scored = score_properties(where, properties, config["seed"], points)
     else:
         scored = _score_retrieval(where, chosen, config, row)
     origin = {"zoo": scored.zoo, "config": fingerprint(_scored(config)), **provenance.stamp()}
@@ -155,9 +157,9 @@ def _write_points(table: EmbeddingTable, config: Mapping[str, Any], row: Mapping
     return points
 
 
-def points_path(config: Mapping[str, Any], row: Mapping[str, str], seed: int) -> Path:
-    """Returns where the two-dimensional points of a row lie until the experiment's figure is drawn."""
-    return place(config, "runs") / config["experiment"] / "points" / f"seed{seed}" / f"{row_label(row)}.csv"
+def points_path(config: Mapping[str, Any], row: Mapping[str, str], seed: int, kind: str = "points") -> Path:
+    """Returns where the points of a row lie until the experiment's figure is drawn, `predictions` beside `points`."""
+    return place(config, "runs") / config["experiment"] / kind / f"seed{seed}" / f"{row_label(row)}.csv"
 
 
 def _row(config: Mapping[str, Any]) -> dict[str, str]:

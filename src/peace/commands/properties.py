@@ -3,13 +3,21 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from peace.atomic import replacing
 from peace.commands.embed import TABLE, other_table
 from peace.commands.scored import Scored
 from peace.embeddings.table import EmbeddingTable
+<<<<<<< HEAD
 from peace.evaluation.properties import probe
 from peace.evaluation.spread import variance, variance_within
+=======
+from peace.evaluation.predictions import drawn
+from peace.evaluation.properties import Properties, probe
+>>>>>>> 08b4144 (peace evaluate keeps some predictions of its probes for a picture)
 from peace.models.saving import provenance_of
 from peace.reporting.record import Metric
+
+_PAIRS = 250  # of a zoo, for a picture
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,14 @@ class PropertiesConfig:
     others: list[str] = field(default_factory=list)
 
 
-def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored:
+def score_properties(where: Path, chosen: PropertiesConfig, seed: int, points: Path | None = None) -> Scored:
     """Probes the table of a run directory, and says at which scale it was made and what could not be probed.
+
+    Args:
+        where: The run directory.
+        chosen: What is probed.
+        seed: Decides resamples, and which predictions are kept.
+        points: Where some predictions of test models are kept, for a picture; none for nowhere.
 
     Raises:
         InputError: A table is missing or does not fit, or a target is missing; see `probe`.
@@ -36,6 +50,8 @@ def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored
     table = EmbeddingTable.load(where / TABLE)
     others = {name: EmbeddingTable.load(where / other_table(name)) for name in chosen.others}
     found = probe(table, chosen.regression, chosen.classes, others, seed)
+    if points:
+        _write_predictions(found, seed, points)
     for name, reason in found.left_out.items():
         print(f"left out: {name}, {reason}")
     metrics = {name: Metric(**asdict(score)) for name, score in found.scores.items()}
@@ -50,3 +66,9 @@ def score_properties(where: Path, chosen: PropertiesConfig, seed: int) -> Scored
     scale |= {name: spent[name] for name in ("steps", "models a step") if name in spent}
     notes = {"penalties": found.chosen, "left_out": found.left_out, "scale": scale}
     return Scored(metrics, counts, table.provenance.get("zoo", ""), brief, notes)
+
+
+def _write_predictions(found: Properties, seed: int, points: Path) -> None:
+    tested = {name: pair for name, pair in found.predictions.items() if not name.startswith("val/")}
+    with replacing(points) as path:
+        drawn(tested, _PAIRS, seed).to_csv(path, index=False)

@@ -49,12 +49,14 @@ class Properties:
         chosen: The penalty that `val` chose for each target: α of a number, C of a class.
         left_out: Why, by name, of targets that tell nothing.
         counts: How many models and runs there are in each split.
+        predictions: True and predicted values of a number by `<split>/<target>` and `ood/<zoo>/<target>`.
     """
 
     scores: dict[str, Score] = field(default_factory=dict)
     chosen: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    predictions: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def probe(
@@ -191,6 +193,7 @@ class _Probing:
     def _add_number(
         self, name: str, target: Tensor, predicted: Tensor, centre: Tensor, over: tuple[np.ndarray, str, int]
     ) -> None:
+        self.found.predictions[name] = target, predicted
         chance = by_run.r2(target, centre.expand_as(target), np.zeros(len(target))).value
         self._add(f"{name}/r2", by_run.r2(target, predicted, *over), chance)
         self._add(f"{name}/kendall_tau", by_run.kendall_tau(target, predicted, *over), 0.0)
