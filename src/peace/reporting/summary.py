@@ -127,8 +127,8 @@ def _block(
     every = [_line(row, found, block.columns, spec.seeds, comparisons, figures) for row, found in rows]
     # A row with none of these metrics belongs to other blocks, or was not run.
     lines = tuple(line for line in every if any(line.cells) or line.has_paper)
-    chance = tuple(_chance(column.metric, rows) for column in block.columns)
-    known = spec.chance and any(level is not None for level in chance)
+    chance = tuple(_chance(column.metric, rows) for column in block.columns) if spec.chance else ()
+    known = any(level is not None for level in chance)
     return Block(block.title, tuple(block.columns), lines, chance if known else None)
 
 

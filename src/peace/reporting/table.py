@@ -1,7 +1,7 @@
 """The tables of an experiment: a pure function of its `table.yaml` and its records, byte for byte."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,11 @@ class Rendered:
 
 
 def render(
-    spec: Mapping[str, Any], records: Sequence[Record], scores: Scores | None = None, paper: Paper | None = None
+    spec: Mapping[str, Any],
+    records: Sequence[Record],
+    scores: Scores | None = None,
+    paper: Paper | None = None,
+    name: str | None = None,
 ) -> Rendered:
     """Returns a table as Markdown, LaTeX and CSV.
 
@@ -38,12 +42,14 @@ def render(
         records: All records of one experiment, in any order.
         scores: The scores of the records' queries by row label and seed, of those records that have any.
         paper: The figures of a paper to print beside them.
+        name: The table's own experiment, if not that of the records.
 
     Raises:
         InputError: The spec has a missing, unknown or wrong key, there are no records, or rows of one seed were scored
             on different galleries or queries.
     """
     summary = summarise(TableSpec.parse(dict(spec), "the table's spec"), records, scores, paper)
+    summary = replace(summary, experiment=name or summary.experiment)
     return Rendered(markdown(summary), latex(summary), comma_separated(summary))
 
 
@@ -67,7 +73,7 @@ def make_table(name: str, experiments_root: Path, records_root: Path) -> Rendere
         raise InputError("no records of these rows", where=records_root / source,
                          do=f"make them with `peace sweep {source} --local`")  # fmt: skip
     scores = {(row_label(record.row), record.seed): read_scores(records_root, record) for record in records}
-    return render(content, records, {key: found for key, found in scores.items() if found}, paper_of(path))
+    return render(content, records, {key: found for key, found in scores.items() if found}, paper_of(path), name)
 
 
 def paper_of(path: Path) -> Paper | None:
