@@ -10,8 +10,10 @@ from peace.commands.evaluate import points_path
 from peace.config import compose, folder, place
 from peace.errors import InputError, PeaceError
 from peace.reporting.figures import points_csv
+from peace.reporting.grid import GridSpec, grid_csv
+from peace.reporting.predictions import PredictionsSpec, predictions_csv
 from peace.reporting.results import Results, differing, write
-from peace.reporting.spec import read_spec
+from peace.reporting.spec import Picture
 from peace.tracking import artifacts
 from peace.tracking.run import Tracking
 
@@ -73,11 +75,25 @@ def _compare(files: Mapping[Path, bytes], results: Results, experiment: str | No
 
 
 def _points(config: Mapping[str, Any], experiment: str, results: Results) -> dict[str, bytes]:
-    """The points that `peace evaluate` left for the config's seed, in the order of the table's rows."""
-    frames = {}
-    for row in read_spec(results.experiments / experiment / "table.yaml")["rows"]:
-        points = points_path(config, row["row"], config["seed"])
-        if points.is_file():
-            frame = pd.read_csv(points)
-            frames[f"{row['label']}, {frame['method'].iloc[0].upper()}"] = frame
-    return {experiment: points_csv(frames)} if frames else {}
+    """The points of one seed's picture that were kept for it, in the order of the table's rows.
+
+    A picture that `table.yaml` describes says its seed; a picture of tasks is that of the config's.
+    """
+    spec = results.spec(experiment)
+    if isinstance(spec.figure, list):
+        return {}
+    source = {**config, "experiment": spec.records or experiment} if spec.figure else config
+    kind = "predictions" if isinstance(spec.figure, PredictionsSpec) else "points"
+    seed = spec.figure.seed if spec.figure else config["seed"]
+    paths = {row.label: points_path(source, row.row, seed, kind) for row in spec.rows}
+    frames = {label: pd.read_csv(path) for label, path in paths.items() if path.is_file()}
+    return {experiment: _csv(spec.figure, frames)} if frames else {}
+
+
+def _csv(figure: Picture | None, frames: Mapping[str, pd.DataFrame]) -> bytes:
+    match figure:
+        case GridSpec():
+            return grid_csv(figure, frames)
+        case PredictionsSpec():
+            return predictions_csv(figure, frames)
+    return points_csv({f"{label}, {frame['method'].iloc[0].upper()}": frame for label, frame in frames.items()})

@@ -11,18 +11,12 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from peace.errors import InputError
+from peace.reporting.axis import AxisSpec
 from peace.reporting.record import Record
 from peace.reporting.schema import Checked
-from peace.reporting.style import COLOURS, FONT, FRAME, in_our_style, page, picture, sized
+from peace.reporting.style import COLOURS, FONT, FRAME, beside, in_our_style, sized
 
 _COLUMNS = ["panel", "curve", "x", "y", "x_label", "y_label", "scale"]
-
-
-class AxisSpec(Checked):
-    """What is measured along an axis: a metric or a count of the records, and its printed name."""
-
-    name: str
-    label: str
 
 
 class PanelSpec(Checked):
@@ -75,7 +69,7 @@ def draw_curves(csv: bytes, path: str | Path) -> dict[Path, bytes]:
     path, points = Path(path), pd.read_csv(io.BytesIO(csv))
     with in_our_style():
         figure = _figure(points)
-        return {path: csv, path.with_suffix(".png"): picture(figure), path.with_suffix(".pdf"): page(figure)}
+        return beside(csv, path, figure)
 
 
 def _figure(points: pd.DataFrame) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from peace.errors import InputError
-from peace.reporting.style import FONT, FRAME, GREY, STYLES, WIDTH, in_our_style, marked, page, picture, sized
+from peace.reporting.style import FONT, FRAME, GREY, STYLES, WIDTH, beside, in_our_style, marked, sized
 
 _Styles = dict[str, tuple[str, str]]
 _COLUMNS = ["id", "task", "architecture", "split", "x", "y"]
@@ -66,7 +66,7 @@ def draw(csv: bytes, path: str | Path) -> dict[Path, bytes]:
     frames = {str(title): frame for title, frame in points.groupby("panel", sort=False)}
     with in_our_style():
         figure = _figure(frames, dict(zip(tasks, STYLES, strict=False)), held_out)
-        return {path: csv, path.with_suffix(".png"): picture(figure), path.with_suffix(".pdf"): page(figure)}
+        return beside(csv, path, figure)
 
 
 def _read(csv: bytes, path: Path) -> pd.DataFrame:

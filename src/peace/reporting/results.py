@@ -7,7 +7,9 @@ from peace.atomic import replacing
 from peace.experiments import experiments_with
 from peace.reporting.curves import curves_csv, draw_curves
 from peace.reporting.figures import draw
+from peace.reporting.grid import GridSpec, draw_grid
 from peace.reporting.overview import Entry, overview
+from peace.reporting.predictions import PredictionsSpec, draw_predictions
 from peace.reporting.record import Record, read_records, recorded
 from peace.reporting.spec import TableSpec, read_spec
 from peace.reporting.table import Rendered, make_table
@@ -55,28 +57,42 @@ class Results:
             if curves := self.curves(name):
                 files |= draw_curves(curves, self.points(name))
             elif name in points or self.points(name).is_file():
-                files |= draw(points.get(name) or self.points(name).read_bytes(), self.points(name))
+                files |= self.pictures(name, points.get(name) or self.points(name).read_bytes())
         entries = [self.entry(name, name in points) for name in self.names()]
         page = overview(entries, self.experiments, self.folder)
         return files | {self.folder / "README.md": page.encode()}
 
     def curves(self, name: str) -> bytes:
         """Returns the CSV of an experiment's figure of curves; empty if it has none, or no records yet."""
+        panels = self.spec(name).figure
+        return curves_csv(panels, records) if isinstance(panels, list) and (records := self.records(name)) else b""
+
+    def pictures(self, name: str, csv: bytes) -> dict[Path, bytes]:
+        """Returns the figure of an experiment that is drawn from points, as its `table.yaml` says or by tasks."""
+        spec = self.spec(name)
+        match spec.figure:
+            case GridSpec():
+                return draw_grid(csv, self.points(name), spec.figure)
+            case PredictionsSpec():
+                known = [record for record in self.records(name) if record.seed == spec.figure.seed]
+                rows = {row.label: record for row in spec.rows for record in known if record.row == row.row}
+                return draw_predictions(csv, self.points(name), spec.figure, rows)
+        return draw(csv, self.points(name))
+
+    def spec(self, name: str) -> TableSpec:
+        """Returns what an experiment's `table.yaml` says."""
         path = self.experiments / name / "table.yaml"
-        panels = TableSpec.parse(read_spec(path), path).figure
-        return curves_csv(panels, records) if panels and (records := self.records(name)) else b""
+        return TableSpec.parse(read_spec(path), path)
 
     def records(self, name: str) -> list[Record]:
         """Returns the records of an experiment's table, none where it has none yet."""
-        path = self.experiments / name / "table.yaml"
-        spec = TableSpec.parse(read_spec(path), path)
+        spec = self.spec(name)
         root, source = self.folder / "records", spec.records or name
         return spec.chosen(read_records(root, source)) if recorded(root, source) else []
 
     def entry(self, name: str, drawn: bool = False) -> Entry:
         """Returns what the page says of an experiment; `drawn` if its figure is being made."""
-        path = self.experiments / name / "table.yaml"
-        return Entry(name, TableSpec.parse(read_spec(path), path), self.records(name),
+        return Entry(name, self.spec(name), self.records(name),
                      drawn or bool(self.curves(name)) or self.points(name).is_file())  # fmt: skip
 
     def orphans(self, files: Iterable[Path]) -> list[Path]:

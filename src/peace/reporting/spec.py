@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from peace.errors import InputError
 from peace.reporting.curves import Panels
+from peace.reporting.grid import GridSpec
+from peace.reporting.predictions import PredictionsSpec
 from peace.reporting.record import Record
 from peace.reporting.schema import Checked, broken_rule
 
@@ -19,6 +21,26 @@ def _number_as_text(value: object) -> object:
 
 
 Row = Annotated[dict[str, Annotated[str, BeforeValidator(_number_as_text)]], Field(min_length=1)]
+Picture = GridSpec | PredictionsSpec
+"""A figure that is drawn from points; those of curves are drawn from records."""
+
+
+def _kind(figure: object) -> str:
+    if isinstance(figure, dict):
+        return str(figure.get("kind"))
+    return figure.kind if isinstance(figure, Picture) else "curves"
+
+
+Figure = Annotated[
+    Annotated[Panels, Tag("curves")]
+    | Annotated[GridSpec, Tag("grid")]
+    | Annotated[PredictionsSpec, Tag("predictions")],
+    Discriminator(
+        _kind,
+        custom_error_type="broken_rule",
+        custom_error_message="no such kind of figure: write `kind: grid`, `kind: predictions` or a list of panels",
+    ),
+]
 
 
 class RowSpec(Checked):
@@ -45,7 +67,7 @@ class BlockSpec(Checked):
 
 
 class TableSpec(Checked):
-    """A whole table: rows in printed order, sub-tables, how many seeds each row should have, and a figure of curves.
+    """A whole table: rows in printed order, sub-tables, how many seeds each row should have, and a figure.
 
     With `records` its rows are among those of another experiment, which several tables may share.
     """
@@ -57,7 +79,7 @@ class TableSpec(Checked):
     baseline: Row | None = None
     chance: bool = True
     blocks: Annotated[list[BlockSpec], Field(min_length=1)]
-    figure: Panels | None = None
+    figure: Figure | None = None
     records: str | None = None
     paper: Annotated[str, Field(pattern=r"^\w[\w.-]*\.csv$")] | None = None
 

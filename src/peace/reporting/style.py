@@ -8,9 +8,11 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 
 import matplotlib
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
@@ -63,6 +65,17 @@ def page(figure: Figure) -> bytes:
     file = io.BytesIO()
     FigureCanvasPdf(figure).print_pdf(file, metadata={"Creator": None, "Producer": None, "CreationDate": None})
     return file.getvalue()
+
+
+def beside(csv: bytes, path: Path, figure: Figure) -> dict[Path, bytes]:
+    """Returns the content of the CSV of a figure's points and of the PNG and PDF beside it."""
+    return {path: csv, path.with_suffix(".png"): picture(figure), path.with_suffix(".pdf"): page(figure)}
+
+
+def framed(axes: Axes) -> None:
+    """Gives a panel its frame and small numbers along its scales."""
+    axes.spines[:].set(color=FRAME, linewidth=0.8)
+    axes.tick_params(labelsize=FONT - 2, color=FRAME)
 
 
 def marked(look: tuple[str, str], hollow: bool, size: float) -> dict[str, object]:
