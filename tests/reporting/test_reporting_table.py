@@ -229,6 +229,7 @@ def test_chance_that_differs_between_rows_is_refused(tmp_path: Path) -> None:
     records = write_results(tmp_path, {"peace": [{"m": Metric(0.9, 0.1)}], "flat": [{"m": Metric(0.5, 0.1002)}]})
     with pytest.raises(InputError, match=r"chance level of 'm' .* seed 0: got peace 0\.1, flat 0\.1002.*galleries"):
         render(one_column(), records)
+    assert "Chance" not in render(one_column() | {"chance": False}, records).markdown
 
 
 def test_chance_may_differ_between_seeds_and_slightly_between_rows(tmp_path: Path) -> None:
@@ -331,6 +332,15 @@ def test_bad_specs_are_refused_by_name(laid_out: tuple[Path, Path], text: str | 
     with pytest.raises(InputError, match=message) as caught:
         make_table("digits", experiments, records)
     assert str(path) in str(caught.value)
+
+
+def test_a_table_of_another_experiment_s_records_has_its_own_name(laid_out: tuple[Path, Path]) -> None:
+    experiments, records = laid_out
+    (experiments / "few").mkdir()
+    (experiments / "few" / "table.yaml").write_text(yaml.safe_dump(SPEC | {"records": "digits"}))
+    table = make_table("few", experiments, records)
+    assert "`peace table few`" in table.markdown and r"\label{tab:few}" in table.latex
+    assert "peace table digits" not in table.markdown + table.latex + table.csv
 
 
 def test_missing_spec_and_missing_records(laid_out: tuple[Path, Path]) -> None:
