@@ -100,6 +100,7 @@ def draw_grid(csv: bytes, path: str | Path, spec: GridSpec) -> dict[Path, bytes]
 def _figure(points: pd.DataFrame, spec: GridSpec) -> Figure:
     panels = dict(list(points.groupby("panel", sort=False)))
     side = (WIDTH - _LEGEND) / len(panels)
+    size = float(np.clip(28 * side / np.sqrt(max(map(len, panels.values()))), 1.2, 4.0))
     figure = sized(0.3 + len(spec.rows) * min(side + 0.12, 2.6))
     ratios = [side] * len(panels) + [_LEGEND]
     grid = figure.subplots(len(spec.rows), len(panels) + 1, squeeze=False, width_ratios=ratios)
@@ -107,7 +108,7 @@ def _figure(points: pd.DataFrame, spec: GridSpec) -> Figure:
         hues = _hues(points[row.colour.name]) if row.colour else {}
         codes = _steps(points[row.colour.name]) if row.colour else pd.Series("", points.index)
         for axes, own in zip(line, panels.values(), strict=True):
-            _draw(axes, own, row, codes[own.index], hues)
+            _draw(axes, own, row, codes[own.index], hues, size)
             framed(axes)
         _scales(line, row)
         _explain(legend, row, hues)
@@ -139,7 +140,9 @@ def _steps(values: pd.Series) -> pd.Series:
     return pd.Series([f"{edges[place]:g} to {edges[place + 1]:g}" for place in places], values.index)
 
 
-def _draw(axes: Axes, points: pd.DataFrame, row: PanelsSpec, codes: pd.Series, hues: Mapping[str, object]) -> None:
+def _draw(
+    axes: Axes, points: pd.DataFrame, row: PanelsSpec, codes: pd.Series, hues: Mapping[str, object], size: float
+) -> None:
     if row.kind == "boxes":
         groups = {at: own[row.y.name] for at, own in points.groupby(row.x.name)}
         width = 0.6 * min(np.diff(list(groups)), default=1)
@@ -148,7 +151,6 @@ def _draw(axes: Axes, points: pd.DataFrame, row: PanelsSpec, codes: pd.Series, h
                      patch_artist=True, boxprops=line | {"facecolor": COLOURS[0]}, whiskerprops=line, capprops=line,
                      medianprops={"color": "white"})  # fmt: skip
         return
-    size = float(np.clip(38 / np.sqrt(len(points)), 1.2, 4.0))
     for code, colour in (hues or {"": COLOURS[0]}).items():
         own = points[codes == code]
         axes.plot(own[row.x.name], own[row.y.name], "o", color=colour, markersize=size, markeredgewidth=0)
