@@ -7,13 +7,9 @@ from peace.atomic import replacing
 from peace.commands.embed import TABLE, other_table
 from peace.commands.scored import Scored
 from peace.embeddings.table import EmbeddingTable
-<<<<<<< HEAD
-from peace.evaluation.properties import probe
-from peace.evaluation.spread import variance, variance_within
-=======
 from peace.evaluation.predictions import drawn
 from peace.evaluation.properties import Properties, probe
->>>>>>> 08b4144 (peace evaluate keeps some predictions of its probes for a picture)
+from peace.evaluation.spread import variance, variance_within
 from peace.models.saving import provenance_of
 from peace.reporting.record import Metric
 
