@@ -226,7 +226,7 @@ def test_a_fingerprint_is_the_same_on_every_machine() -> None:
 
 
 def trained() -> dict[str, Any]:
-    names = "graph encoder aggregator head regression sampler augmentation loss bank optimizer".split()
+    names = "graph encoder aggregator head regression decoder sampler augmentation loss bank optimizer".split()
     return {
         **{name: {"name": f"some {name}"} for name in names},
         "experiment": "table1",
@@ -276,7 +276,7 @@ def test_what_does_not_decide_the_numbers_does_not_move_the_run(path: str, value
 @pytest.mark.parametrize(
     "key",
     """zoo.models zoo.seed sampler.name
-    graph.name encoder.num_layers aggregator.name head.dim regression.weight augmentation.noise
+    graph.name encoder.num_layers aggregator.name head.dim regression.weight decoder.beta augmentation.noise
     loss.temperature bank.size optimizer.lr trainer.epochs producer.checkpoint""".split(),
 )
 def test_what_decides_the_numbers_moves_the_run(key: str) -> None:
