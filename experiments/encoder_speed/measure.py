@@ -3,7 +3,6 @@
 Words: `seed=0 paths.results=results`, and `part=NAME`, `encoder=NAME` for some parts or encoders only.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import training_steps
 
 from peace.config import compose, place
 from peace.encoders import ENCODERS
-from peace.errors import InputError, PeaceError, did_you_mean
+from peace.errors import InputError, did_you_mean, run_script
 
 PARTS: dict[str, Callable[[Path, int, Sequence[str]], Iterator[Path]]] = {
     "training": training_steps.records,
@@ -50,9 +49,4 @@ def _chosen(words: Sequence[str], key: str, known: list[str]) -> tuple[list[str]
 
 
 if __name__ == "__main__":
-    try:
-        for path in main(sys.argv[1:]):
-            print(path)
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(lambda words: print(*main(words), sep="\n"))

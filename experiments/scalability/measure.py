@@ -4,7 +4,6 @@ Words: those of the run of `peace pretrain` whose embedder is measured, on a zoo
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from zoo_runs import measured as zoo_measured
 
 from peace import provenance
 from peace.config import compose, fingerprint, place, run_directory, zoo_directory
-from peace.errors import PeaceError
+from peace.errors import run_script
 from peace.models.saving import load_producer
 from peace.reporting.record import Metric, write_record
 from peace.zoo.storage import Zoo
@@ -129,9 +128,4 @@ def _indexes(made: _Written, real: Tensor, million: int) -> list[Path]:
 
 
 if __name__ == "__main__":
-    try:
-        for path in main(sys.argv[1:]):
-            print(path)
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(lambda words: print(*main(words), sep="\n"))

@@ -4,7 +4,6 @@ Words: `seed=0 paths.results=results`, and `network=NAME` for some networks only
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from peace import provenance, seeding
 from peace.config import compose, fingerprint, place
-from peace.errors import InputError, PeaceError, did_you_mean
+from peace.errors import InputError, did_you_mean, run_script
 from peace.graph.derive import derive
 from peace.graph.group import GroupAxis, SymmetryGroup
 from peace.reporting.record import Metric, write_record
@@ -210,9 +209,4 @@ MEASURES: tuple[Callable[[Subject], dict[str, float]], ...] = (coverage, preserv
 
 
 if __name__ == "__main__":
-    try:
-        for path in main(sys.argv[1:]):
-            print(path)
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(lambda words: print(*main(words), sep="\n"))

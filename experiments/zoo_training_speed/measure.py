@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from peace import provenance, seeding
 from peace.config import compose, fingerprint, place
 from peace.datasets import images
-from peace.errors import PeaceError
+from peace.errors import run_script
 from peace.reporting.record import Metric, write_record
 from peace.zoo.population import Member, Plan, Population, Position
 from peace.zoo.recipe import shards
@@ -137,8 +136,4 @@ def _flat(model: nn.Module) -> Tensor:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

@@ -1,7 +1,9 @@
 """Errors that a person reads: one sentence that says what, where, got, expected and what to do."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 _MOST = 20
 
@@ -51,6 +53,19 @@ class InputError(PeaceError):
         sentence += f": {found}" if found else ""
         sentence += f"; {do}" if do else ""
         super().__init__(sentence if sentence.endswith((".", "?")) else f"{sentence}.")
+
+
+def run_script(main: Callable[[list[str]], object]) -> None:
+    """Runs a script with the process's own arguments; a PeaceError is one sentence and an exit code.
+
+    Args:
+        main: Takes the arguments.
+    """
+    try:
+        main(sys.argv[1:])
+    except PeaceError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -64,6 +64,8 @@ def test_gradients_reach_every_parameter_of_a_decoder(encoder: str) -> None:
     stacks = [networks(name).to(torch.float32) for name in NODES]
     embeddings, decoded = made.autoencode(stacks)
     assert torch.equal(embeddings, made.embed(stacks))
+    again = made.decode(embeddings, stacks)
+    assert all(torch.equal(vector(a), vector(b)) for a, b in zip(again, decoded, strict=True))
     assert [stack.graph for stack in decoded] == [stack.graph for stack in stacks]
     squared_distances(decoded, stacks).sum().backward()
     assert [name for name, p in made.decoder.named_parameters() if p.grad is None or not p.grad.any()] == []

@@ -3,7 +3,6 @@
 Words: `seed=0 paths.results=results`.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from peace.config import compose, fingerprint, place
 from peace.datasets.form import Form, load_as
 from peace.datasets.images import ImageData
 from peace.datasets.tasks import Task
-from peace.errors import PeaceError
+from peace.errors import run_script
 from peace.reporting.record import Metric, write_record
 from peace.zoo.population import Member, Plan
 
@@ -71,8 +70,4 @@ def measured(snapshot: Snapshot, data: ImageData) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

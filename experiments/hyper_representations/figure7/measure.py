@@ -3,15 +3,12 @@
 Words: `seed=0 paths.zoos=zoos paths.runs=runs paths.results=results`.
 """
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from torch import Tensor
 
 from peace import provenance
 from peace.atomic import replacing
@@ -19,10 +16,11 @@ from peace.commands.embed import other_zoo
 from peace.commands.evaluate import points_path
 from peace.config import compose, fingerprint, place
 from peace.embeddings.table import EmbeddingTable
-from peace.errors import PeaceError
+from peace.errors import run_script
 from peace.evaluation.excerpt import excerpt
 from peace.evaluation.projection import project
 from peace.evaluation.retrieval import retrieve
+from peace.evaluation.spread import variance, variance_within
 from peace.metrics import by_run
 from peace.models.baselines import flattened
 from peace.models.loading import load_stacks
@@ -60,7 +58,7 @@ def record(config: Mapping[str, Any], name: str) -> Path:
     weights = torch.cat([flattened(stack) for stack in stacks])
     models = models.assign(mean_weight=weights.double().mean(1).numpy())
     table = EmbeddingTable.of(weights, models, {})
-    metrics = measured(models, weights)
+    metrics = measured(table)
     if models["initialisation"].nunique() > 1:
         score = retrieve(table, table, "initialisation", [5], config["seed"])["precision@5"]
         metrics |= {"initialisation/precision@5": Metric(score.value, score.chance),
@@ -78,24 +76,19 @@ def record(config: Mapping[str, Any], name: str) -> Path:
     return path
 
 
-def measured(models: pd.DataFrame, weights: Tensor) -> dict[str, Metric]:
+def measured(table: EmbeddingTable) -> dict[str, Metric]:
     """Returns how much weights and accuracies vary, and how the accuracy goes with the mean of a model's weights.
 
-    `variance` is the mean over weights of their variance over models, `variance_within` its mean over groups of one
-    initialisation and activation (arXiv:2110.15288, table 4, which does not say how weights and groups are averaged).
-
     Args:
-        models: One row per model.
-        weights: Shape: [G, P].
+        table: Flattened weights, with the mean of each model's among the columns.
     """
-    groups = models.groupby(["initialisation", "activation"]).indices.values()
-    within = [float(weights[torch.from_numpy(group)].var(0).mean()) for group in groups]
+    models = table.rows
     accuracy, mean = (torch.tensor(models[name].to_numpy(float)) for name in ("test_accuracy", "mean_weight"))
     tau = by_run.kendall_tau(accuracy, mean, models["run_id"].to_numpy(), EXPERIMENT)
     last = last_checkpoints(models)["test_accuracy"]
     return {
-        "variance": Metric(float(weights.var(0).mean())),
-        "variance_within": Metric(sum(within) / len(within)),
+        "variance": Metric(variance(table, correction=1)),
+        "variance_within": Metric(variance_within(table, ["initialisation", "activation"], correction=1)),
         "mean_weight/pearson": Metric(float(torch.corrcoef(torch.stack([accuracy, mean]))[0, 1]), 0.0),
         "mean_weight/kendall_tau": Metric(tau.value, 0.0, tau.low, tau.high),
         "accuracy/mean": Metric(float(last.mean())),
@@ -104,8 +97,4 @@ def measured(models: pd.DataFrame, weights: Tensor) -> dict[str, Metric]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

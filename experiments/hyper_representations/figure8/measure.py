@@ -4,7 +4,6 @@ Words: `seed=0 paths.zoos=zoos paths.runs=runs paths.results=results`.
 """
 
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from peace.commands.embed import TABLE
 from peace.commands.evaluate import points_path
 from peace.config import compose, compose_for, fingerprint, place, run_directory
 from peace.embeddings.table import EmbeddingTable
-from peace.errors import InputError, PeaceError
+from peace.errors import InputError, run_script
 from peace.evaluation.excerpt import excerpt
 from peace.evaluation.projection import project
 from peace.evaluation.properties import probe
@@ -94,8 +93,4 @@ def record(config: Mapping[str, Any], method: str, table: EmbeddingTable) -> Pat
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except PeaceError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_script(main)

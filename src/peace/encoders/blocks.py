@@ -52,6 +52,71 @@ class Blocks(nn.Module):
         return tokens
 
 
+class SequenceEncoder(nn.Module):
+    """Tokens with learned positions through blocks, read at a compression token in front of them or as they are.
+
+    Args:
+        dim: Size of a token.
+        max_tokens: Number of positions.
+        sizes: Number of blocks, of heads, hidden size of their perceptrons, dropout.
+        compression_token: Whether there is one.
+
+    Shape:
+        [B, n, dim] -> [B, 1, dim] with the compression token, else [B, n, dim].
+    """
+
+    def __init__(self, dim: int, max_tokens: int, sizes: tuple[int, int, int, float], compression_token: bool) -> None:
+        super().__init__()
+        # As large as what they are added to: normalisation would lose how large weights are beside smaller ones.
+        self.positions = nn.Parameter(torch.randn(max_tokens, dim))
+        self.compression = nn.Parameter(torch.randn(dim)) if compression_token else None
+        self.sizes = sizes
+        self.blocks = Blocks(dim, *sizes)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Returns the compression token, or all tokens.
+
+        Raises:
+            InputError: There are more tokens than positions.
+        """
+        if tokens.shape[1] > len(self.positions):
+            raise InputError("the network has too many neurons for the encoder", got=tokens.shape[1],
+                             expected=f"at most {len(self.positions)}", do="raise encoder.max_tokens")  # fmt: skip
+        tokens = tokens + self.positions[: tokens.shape[1]]
+        if self.compression is None:
+            return self.norm(self.blocks(tokens))
+        first = self.compression.expand(len(tokens), 1, -1).to(tokens)
+        return self.norm(self.blocks(torch.cat([first, tokens], dim=1))[:, :1])
+
+    def decoder(self, embedding_dim: int) -> "SequenceDecoder":
+        """Returns a fresh decoder of the same sizes."""
+        return SequenceDecoder(embedding_dim, *reversed(self.positions.shape), self.sizes)
+
+
+class SequenceDecoder(nn.Module):
+    """An embedding mapped linearly to tokens, with learned positions, through blocks.
+
+    Args:
+        embedding_dim: D.
+        dim: Size of a token.
+        max_tokens: As in the encoder.
+        sizes: Number of blocks, of heads, hidden size of their perceptrons, dropout.
+    """
+
+    def __init__(self, embedding_dim: int, dim: int, max_tokens: int, sizes: tuple[int, int, int, float]) -> None:
+        super().__init__()
+        self.spread = nn.Linear(embedding_dim, max_tokens * dim)
+        self.positions = nn.Parameter(torch.randn(max_tokens, dim))
+        self.blocks = Blocks(dim, *sizes)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, embeddings: Tensor, count: int) -> Tensor:
+        """Returns the first `count` tokens. Shape: [B, D] -> [B, count, dim]."""
+        tokens = self.spread(embeddings).unflatten(1, self.positions.shape) + self.positions
+        return self.norm(self.blocks(tokens[:, :count]))
+
+
 class _Block(nn.Module):
     def __init__(self, dim: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()

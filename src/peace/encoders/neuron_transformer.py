@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, Symmetry
-from peace.encoders.blocks import Blocks, Rate
+from peace.encoders.blocks import Rate, SequenceDecoder, SequenceEncoder
 from peace.encoders.raw import folded
 from peace.errors import InputError
 from peace.graph.sequences import from_rows, rows
@@ -59,14 +59,10 @@ class NeuronTransformer(nn.Module):
         max_layers: PositiveInt = 16,
     ) -> None:
         super().__init__()
-        self.output_dim, self.max_tokens, self.max_row = hidden_dim, max_tokens, max_row
+        self.output_dim, self.max_row = hidden_dim, max_row
         self.maps = nn.Parameter(torch.randn(max_layers, max_row, hidden_dim))
-        # As large as what they are added to: normalisation would lose how large weights are beside smaller ones.
-        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_dim))
-        self.compression = nn.Parameter(torch.randn(hidden_dim)) if compression_token else None
-        self.sizes = (num_layers, num_heads, feedforward_dim, dropout)
-        self.blocks = Blocks(hidden_dim, *self.sizes)
-        self.norm = nn.LayerNorm(hidden_dim)
+        sizes = (num_layers, num_heads, feedforward_dim, dropout)
+        self.sequence = SequenceEncoder(hidden_dim, max_tokens, sizes, compression_token)
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns the compression token, or all tokens in the order of layers and neurons.
@@ -74,15 +70,7 @@ class NeuronTransformer(nn.Module):
         Raises:
             InputError: The network has more neurons than there are positions.
         """
-        tokens = torch.cat([self._mapped(row, place) for place, row in enumerate(rows(stack))], dim=1)
-        if tokens.shape[1] > self.max_tokens:
-            raise InputError("the network has too many neurons for the encoder", got=tokens.shape[1],
-                             expected=f"at most {self.max_tokens}", do="raise encoder.max_tokens")  # fmt: skip
-        tokens = tokens + self.positions[: tokens.shape[1]]
-        if self.compression is None:
-            return self.norm(self.blocks(tokens))
-        first = self.compression.expand(len(tokens), 1, -1).to(tokens)
-        return self.norm(self.blocks(torch.cat([first, tokens], dim=1))[:, :1])
+        return self.sequence(torch.cat([self._mapped(row, place) for place, row in enumerate(rows(stack))], dim=1))
 
     def _mapped(self, row: Tensor, place: int) -> Tensor:
         if row.shape[2] > self.max_row:
@@ -92,35 +80,22 @@ class NeuronTransformer(nn.Module):
     def decoder(self, embedding_dim: int) -> "NeuronDecoder":
         """Returns a fresh decoder of the same sizes."""
         layers, row, dim = self.maps.shape
-        return NeuronDecoder(embedding_dim, dim, self.sizes, self.max_tokens, row, layers)
+        return NeuronDecoder(self.sequence.decoder(embedding_dim), dim, row, layers)
 
 
 class NeuronDecoder(nn.Module):
-    """An embedding mapped linearly to a token a neuron, with learned positions, through blocks, and mapped to weights.
+    """A token a neuron, made of the embedding, mapped to its weights and bias by a map of its layer.
 
     Args:
-        embedding_dim: D.
+        sequence: Makes the tokens.
         hidden_dim: Size of a token.
-        sizes: Number of blocks, of heads, hidden size of their perceptrons, dropout.
-        max_tokens: As in the encoder.
         max_row: As in the encoder.
         max_layers: As in the encoder.
     """
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        hidden_dim: int,
-        sizes: tuple[int, int, int, float],
-        max_tokens: int,
-        max_row: int,
-        max_layers: int,
-    ) -> None:
+    def __init__(self, sequence: SequenceDecoder, hidden_dim: int, max_row: int, max_layers: int) -> None:
         super().__init__()
-        self.spread = nn.Linear(embedding_dim, max_tokens * hidden_dim)
-        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_dim))
-        self.blocks = Blocks(hidden_dim, *sizes)
-        self.norm = nn.LayerNorm(hidden_dim)
+        self.sequence = sequence
         self.maps = nn.Parameter(torch.randn(max_layers, hidden_dim, max_row) / hidden_dim**0.5)
         self.offsets = nn.Parameter(torch.zeros(max_layers, max_row))
 
@@ -132,14 +107,12 @@ class NeuronDecoder(nn.Module):
         """
         shapes = [row.shape[1:] for row in rows(like)]
         neurons, largest, (layers, row) = sum(n for n, _ in shapes), max(r for _, r in shapes), self.offsets.shape
-        if neurons > len(self.positions) or largest > row or len(shapes) > layers:
+        if neurons > len(self.sequence.positions) or largest > row or len(shapes) > layers:
             got = f"{neurons} neurons of up to {largest} weights in {len(shapes)} layers"
-            expected = f"at most {len(self.positions)}, {row} and {layers}"
+            expected = f"at most {len(self.sequence.positions)}, {row} and {layers}"
             do = "raise encoder.max_tokens, max_row or max_layers"
             raise InputError("the network is too large for the decoder", got=got, expected=expected, do=do)
-        tokens = self.spread(embeddings).unflatten(1, self.positions.shape) + self.positions
-        tokens = self.norm(self.blocks(tokens[:, :neurons]))
-        parts = tokens.split([n for n, _ in shapes], dim=1)
+        parts = self.sequence(embeddings, neurons).split([n for n, _ in shapes], dim=1)
         found = [part @ self.maps[place, :, :r] + self.offsets[place, :r]
                  for place, (part, (_, r)) in enumerate(zip(parts, shapes, strict=True))]  # fmt: skip
         return from_rows(found, like)

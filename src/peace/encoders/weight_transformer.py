@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, Symmetry
-from peace.encoders.blocks import Blocks, Rate
+from peace.encoders.blocks import Rate, SequenceDecoder, SequenceEncoder
 from peace.encoders.raw import folded
 from peace.errors import InputError
 from peace.graph.sequences import from_vector, vector
@@ -53,44 +53,29 @@ class WeightTransformer(nn.Module):
         super().__init__()
         self.output_dim = hidden_dim
         self.direction = nn.Parameter(torch.randn(hidden_dim))
-        # As large as what they are added to: normalisation would lose how large weights are beside smaller ones.
-        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_dim))
-        self.compression = nn.Parameter(torch.randn(hidden_dim)) if compression_token else None
-        self.sizes = (num_layers, num_heads, feedforward_dim, dropout)
-        self.blocks = Blocks(hidden_dim, *self.sizes)
-        self.norm = nn.LayerNorm(hidden_dim)
+        sizes = (num_layers, num_heads, feedforward_dim, dropout)
+        self.sequence = SequenceEncoder(hidden_dim, max_tokens, sizes, compression_token)
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns the compression token, or all tokens in the order of the weights."""
-        tokens = folded([vector(stack)], len(self.positions))[:, :, None] * self.direction + self.positions
-        if self.compression is None:
-            return self.norm(self.blocks(tokens))
-        first = self.compression.expand(len(tokens), 1, -1).to(tokens)
-        return self.norm(self.blocks(torch.cat([first, tokens], dim=1))[:, :1])
+        return self.sequence(folded([vector(stack)], len(self.sequence.positions))[:, :, None] * self.direction)
 
     def decoder(self, embedding_dim: int) -> "WeightDecoder":
         """Returns a fresh decoder of the same sizes."""
-        return WeightDecoder(embedding_dim, self.output_dim, self.sizes, len(self.positions))
+        return WeightDecoder(self.sequence.decoder(embedding_dim), self.output_dim)
 
 
 class WeightDecoder(nn.Module):
-    """An embedding mapped linearly to a token a weight, with learned positions, through blocks, and to one number each.
+    """A token a weight, made of the embedding, mapped to one number each.
 
     Args:
-        embedding_dim: D.
+        sequence: Makes the tokens.
         hidden_dim: Size of a token.
-        sizes: Number of blocks, of heads, hidden size of their perceptrons, dropout.
-        max_tokens: As in the encoder.
     """
 
-    def __init__(
-        self, embedding_dim: int, hidden_dim: int, sizes: tuple[int, int, int, float], max_tokens: int
-    ) -> None:
+    def __init__(self, sequence: SequenceDecoder, hidden_dim: int) -> None:
         super().__init__()
-        self.spread = nn.Linear(embedding_dim, max_tokens * hidden_dim)
-        self.positions = nn.Parameter(torch.randn(max_tokens, hidden_dim))
-        self.blocks = Blocks(hidden_dim, *sizes)
-        self.norm = nn.LayerNorm(hidden_dim)
+        self.sequence = sequence
         self.number = nn.Linear(hidden_dim, 1)
 
     def forward(self, embeddings: Tensor, like: Stack) -> Stack:
@@ -99,8 +84,8 @@ class WeightDecoder(nn.Module):
         Raises:
             InputError: The network is larger than what the decoder was made for.
         """
-        tokens = self.spread(embeddings).unflatten(1, self.positions.shape) + self.positions
-        return checked(self.number(self.norm(self.blocks(tokens)))[:, :, 0], like, "encoder.max_tokens")
+        tokens = self.sequence(embeddings, len(self.sequence.positions))
+        return checked(self.number(tokens)[:, :, 0], like, "encoder.max_tokens")
 
 
 def checked(found: Tensor, like: Stack, argument: str) -> Stack:

@@ -125,6 +125,17 @@ class Embedder(nn.Module):
             decoded.append(self.decoder(embeddings[-1], stack, *nodes))
         return torch.cat(embeddings), decoded
 
+    def decode(self, embeddings: Tensor, batch: Sequence[Stack]) -> list[Stack]:
+        """Returns what `autoencode` decodes a batch to, its embeddings being known. Shape: [B, D] -> B models.
+
+        Raises:
+            ValueError: The embedder has no decoder.
+        """
+        if self.decoder is None or hasattr(self.encoder, "read"):
+            return self.autoencode(batch)[1]
+        parts = embeddings.split([len(stack) for stack in batch])
+        return [self.decoder(part, self.reading(stack)) for part, stack in zip(parts, batch, strict=True)]
+
     def project(self, embeddings: Tensor) -> Tensor:
         """Returns projections, which the loss compares. Shape: [B, D] -> [B, P]."""
         return self.head(embeddings)

@@ -73,5 +73,5 @@ def _weights(producer: nn.Module, stacks: Sequence[Stack]) -> Tensor:
 def _made(producer: nn.Module, stacks: Sequence[Stack], vectors: Tensor) -> Tensor:
     """The weights that vectors stand for. Shape: [g, N] float64."""
     if isinstance(producer, Embedder):
-        return torch.cat([vector(stack) for stack in producer.autoencode(stacks)[1]]).double()
+        return torch.cat([vector(stack) for stack in producer.decode(vectors, stacks)]).double()
     return producer.inverse(vectors)
