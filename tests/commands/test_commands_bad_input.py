@@ -339,6 +339,10 @@ CASES: dict[str, tuple[Prepared, str]] = {
         always(*verb("pretrain", "sampler.weights=100")), r"model '.*' is larger than a batch may be in 'samp"
     ),
     "a bank of less than nothing": (always(*verb("pretrain", "bank.size=-1")), "key 'size': got -1, expected greater"),
+    "a bank for no negatives": (always(*verb("pretrain", "loss=positive", "bank.size=9")), "'bank.size': got 9, exp"),
+    "a constant to learn": (
+        always(*verb("pretrain", "loss=positive", "loss.learned_temperature=true")), "has no temperature to learn",
+    ),
     "labels that are not there": (
         always(*verb("pretrain", "loss=supervised", "loss.label=tusk")), "no such label 'tusk' .*did you mean 'task'"
     ),

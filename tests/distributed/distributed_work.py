@@ -68,10 +68,10 @@ def batches(zoo: str) -> dict[str, Views]:
     for size in (3, 5):
         data = make_data(zoo, size)
         for views in map(data.views, range(60)):
-            pairs = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
-            name = f"{pairs.get('linear', 0)} and {pairs.get('conv', 0)}"
-            stacks = [stack.to(torch.float64) for stack in views.pairs]
-            found.setdefault(name, Views(stacks, views.targets.double(), views.facts, views.partners))
+            counts = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
+            name = f"{counts.get('linear', 0)} and {counts.get('conv', 0)}"
+            pairs, originals = ([s.to(torch.float64) for s in stacks] for stacks in (views.pairs, views.originals))
+            found.setdefault(name, Views(pairs, originals, views.targets.double(), views.facts, views.partners))
     return {name: found[name] for name in ("3 and 2", "2 and 1", "3 and 0")}
 
 
@@ -98,8 +98,8 @@ def outcome(model: nn.Module, *batches: Views) -> dict[str, Tensor | None]:
     return {"loss": loss.detach(), **gradients, **dict(module.named_buffers())}
 
 
-CASES = [(name, bank) for name in LOSSES.names() for bank in (False, True)]
-"""Every loss, without and with a bank, the temperature being learned there."""
+CASES = [(name, bank) for name in LOSSES.names() for bank in (False, True) if not bank or LOSSES.build({"name": name}).negatives]
+"""Every loss, without and with a bank if it has negatives, the temperature being learned there."""
 
 
 def outcomes(

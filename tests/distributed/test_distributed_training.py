@@ -58,7 +58,7 @@ def test_every_loss_is_that_of_one_process(
     loss: str, bank: bool, alone: dict[str, dict[str, torch.Tensor | None]], two_processes: Path
 ) -> None:
     expected = alone[f"{loss}, {bank}"]
-    assert expected["loss"] > 0 and expected["embedder.head.0.weight"].any()
+    assert expected["loss"] and expected["embedder.head.0.weight"].any()
     # 3 models, 3 and 5 went into a bank of 7.
     assert bool(expected.get("bank.taken") == 11) == bank == bool(expected.get("loss.temperature.logarithm"))
     without = alone[f"{loss}, False"]

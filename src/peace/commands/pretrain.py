@@ -106,6 +106,9 @@ def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
     bank = BankConfig(**arguments(BankConfig, config["bank"], "bank"))
     decoder = DecoderConfig(**arguments(DecoderConfig, config["decoder"], "decoder"))
     loss, embedder = LOSSES.build(config["loss"]), build_embedder(config)
+    if bank.size and not loss.negatives:
+        raise InputError("the loss has no negatives to take from a bank", where="'bank.size'", got=bank.size,
+                         expected=0)  # fmt: skip
     return Contrastive(
         embedder, loss, optimizer, trainer.max_steps, config["seed"], regression.weight,
         bank=Bank(bank.size, config["head"]["projection_dim"]) if bank.size else None,

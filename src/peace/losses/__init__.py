@@ -18,10 +18,12 @@ class Loss(nn.Module):
     Attributes:
         label: Column of the manifest that models of one kind share, `Facts.labels`; None where it is not used.
         value: Column of the manifest with numbers of the models, `Facts.values`; None where it is not used.
+        negatives: Whether models are told from others, such as those of a bank.
     """
 
     label: str | None = None
     value: str | None = None
+    negatives = True
 
     def __init__(self, temperature: PositiveFloat = 0.1, learned_temperature: bool = False) -> None:
         super().__init__()
