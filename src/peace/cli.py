@@ -140,7 +140,7 @@ def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     def import_archive(parsed: argparse.Namespace) -> None:
         from peace.commands import zoo
 
-        zoo.import_archive(parsed.archive, parsed.name, parsed.words)
+        zoo.import_archive(parsed.archive, parsed.name, parsed.words, parsed.dry_run)
 
     def show(parsed: argparse.Namespace) -> None:
         from peace.commands import zoo
@@ -172,6 +172,7 @@ def _add_zoo(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     verb.add_argument("--name", required=True, help="the recipe under configs/zoo whose models they are, such as "
                       "mnist_hyp; other verbs find the zoo by it")  # fmt: skip
     _add_words(verb, "such as seed=1")
+    verb.add_argument("--dry-run", action="store_true", help="check the archive and say where it would go")
     verb = _verb(actions, "show", "print what is in a zoo, or what leaves a model's function unchanged", show)
     verb.add_argument("model", metavar="ZOO|MODEL", help="the zoo's folder; with --symmetries: a file or folder of "
                       "weights, or the id of a model in --zoo")  # fmt: skip

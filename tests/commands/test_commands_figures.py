@@ -120,9 +120,9 @@ def test_zoos_are_measured_and_drawn(home: Path, peace: Peace) -> None:
         np.concatenate([tensor.flatten(1).numpy() for tensor in zoo.weights(part).values()], axis=1) for part in parts
     ])  # fmt: skip
     frame = pd.concat(parts, ignore_index=True)
-    assert found["variance"].value == pytest.approx(weights.var(axis=0, ddof=1).mean(), rel=1e-4)
+    assert found["variance"].value == pytest.approx(weights.var(axis=0, ddof=0).mean(), rel=1e-4)
     groups = frame.groupby(["activation", "initialisation"]).indices.values()
-    within = np.mean([weights[group].var(axis=0, ddof=1).mean() for group in groups])
+    within = np.mean([weights[group].var(axis=0, ddof=0).mean() for group in groups])
     assert len(groups) == 4 and found["variance_within"].value == pytest.approx(within, rel=1e-4)
     pearson = np.corrcoef(weights.mean(axis=1), frame["test_accuracy"])[0, 1]
     assert found["mean_weight/pearson"].value == pytest.approx(pearson, abs=1e-4)

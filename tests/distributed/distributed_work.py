@@ -98,7 +98,12 @@ def outcome(model: nn.Module, *batches: Views) -> dict[str, Tensor | None]:
     return {"loss": loss.detach(), **gradients, **dict(module.named_buffers())}
 
 
-CASES = [(name, bank) for name in LOSSES.names() for bank in (False, True) if not bank or LOSSES.build({"name": name}).negatives]
+CASES = [
+    (name, bank)
+    for name in LOSSES.names()
+    for bank in (False, True)
+    if not bank or LOSSES.build({"name": name}).negatives
+]
 """Every loss, without and with a bank if it has negatives, the temperature being learned there."""
 
 

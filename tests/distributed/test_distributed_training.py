@@ -137,3 +137,8 @@ def test_more_processes_than_models_are_refused(home: Path, capfd: pytest.Captur
         "peace: a batch has fewer models than there are processes to share it: got 5, expected at least 6; "
         "lower trainer.devices.\n"
     )
+
+
+def test_statistics_of_a_share_are_refused(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", *WORDS, "trainer.devices=2", "head.batch_norm=true"]) == 2
+    assert "which processes share in 'head.batch_norm': got true with 2 processes; train" in capfd.readouterr().err

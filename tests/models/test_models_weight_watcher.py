@@ -46,8 +46,8 @@ def test_a_saved_one_is_the_same(tmp_path: Path) -> None:
     baseline = BASELINES.build({"name": "weight_watcher"})
     baseline.fit([stack(CNN)])
     vectors = baseline.embed([stack(CNN)])
-    assert vectors.shape == (4, 6) and torch.equal(baseline.embed([stack(CNN, 1)])[0], vectors[0])
-    torch.testing.assert_close(vectors.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    assert vectors.shape == (4, 7) and torch.equal(baseline.embed([stack(CNN, 1)])[0], vectors[0])
+    torch.testing.assert_close(vectors.mean(0), torch.zeros(7), atol=1e-4, rtol=0)
     save_producer(tmp_path, baseline, {"producer": {"name": "weight_watcher"}}, {})
     assert torch.equal(load_producer(tmp_path)[0].embed([stack(CNN)]), vectors)
 
@@ -61,6 +61,7 @@ def test_vectors_are_standardised_and_missing_numbers_are_the_mean(monkeypatch: 
     baseline.fit([stack(TINY)])
     assert baseline.mean[0] == 3 and int(baseline.width) == 6
     vectors = baseline.embed([stack(TINY)])
+    assert vectors[:, 6].tolist() == pytest.approx([0, 1 / 6, 0, 0])
     assert vectors[1, 0] == 0 and vectors[2, 0] == 0 and vectors[3, 0] == pytest.approx(2 / (8 / 3) ** 0.5)
 
 

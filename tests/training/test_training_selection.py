@@ -1,5 +1,6 @@
 """Reconstruction beside contrast, and the embedder that was best on `val`."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from peace.augmentations.noise import Noise
 from peace.augmentations.permutation import Permutation
 from peace.augmentations.random_erasing import RandomErasing
-from peace.errors import InputError
+from peace.errors import InputError, PeaceError
 from peace.graph.sequences import squared_distances, vector
+from peace.training import selection
 from peace.training.fit import CHECKPOINT, fit
 from peace.training.module import Contrastive, OptimizerConfig
 from peace.training.sampler import SamplerConfig
@@ -102,9 +104,18 @@ def test_training_ends_where_it_no_longer_gets_better(
     run: Path, data: Make, make_module: Make, make_trainer: Make
 ) -> None:
     still = module(make_module, learning_rate=0.0)
-    assert fit(still, data(), make_trainer(patience=1), run) == "cpu"
+    steps, device = fit(still, data(), make_trainer(patience=1), run)
+    assert device == "cpu"
     assert torch.load(run / CHECKPOINT, weights_only=True)["global_step"] == 2 * EPOCH < STEPS
-    assert fit(module(make_module, learning_rate=0.0), data(), make_trainer(patience=1), run) is None
+    assert fit(module(make_module, learning_rate=0.0), data(), make_trainer(patience=1), run) == (steps, None)
+
+
+def test_a_val_that_is_never_finite_is_told(
+    run: Path, data: Make, make_module: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "look", lambda *_: {"loss": math.nan})
+    with pytest.raises(PeaceError, match="the loss on val was never finite"):
+        fit(module(make_module), data(), make_trainer(patience=1), run)
 
 
 @pytest.mark.parametrize("at", [4, 5, 8])

@@ -157,8 +157,11 @@ def test_the_command_puts_the_zoo_where_other_verbs_look_for_it(
 ) -> None:
     words = [f"paths.zoos={tmp_path}", "seed=3"]
     arguments = ["zoo", "import", str(archive / "weights.npy"), "--name", "mnist_hyp", *words]
-    assert main(arguments) == 0
     folder = zoo_directory(compose("zoo", ["zoo=mnist_hyp", *words]))
+    assert main([*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"would import 60 checkpoints into {folder}\n"
+    assert list(tmp_path.iterdir()) == []
+    assert main(arguments) == 0
     assert capsys.readouterr().out == f"zoo of 30 models, 60 checkpoints, 0 diverged: {folder}\n"
     assert main(["zoo", "verify", str(folder)]) == 0
     assert main(arguments) == 2
@@ -198,6 +201,17 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown optimiser": (
         _metrics(lambda rows: rows.assign(**{"config.optimizer": "lion"})),
         "not understood in .*: got config.optimizer = lion, expected adam or sgd or rmsprop",
+    ),
+    "other data": (
+        _metrics(lambda rows: rows.assign(**{"config.dataset": "cifar10"})),
+        "other data than the recipe in .*: got cifar10, expected mnist; name the recipe",
+    ),
+    "no seed": (
+        _metrics(lambda rows: rows.assign(**{"config.random_seed": math.nan})), "numbers .* none in config.random_seed",
+    ),
+    "no spread": (
+        _metrics(lambda rows: rows.assign(**{"config.w_init": "RandomNormal", "config.init_std": math.nan})),
+        "the table lacks numbers in .*: got none in config.init_std",
     ),
     "half a step": (_metrics(lambda rows: rows.assign(step=0.5)), "rows without a run or an epoch"),
     "a checkpoint twice": (_metrics(lambda rows: rows.assign(step=0)), "checkpoints twice in .*: got 30 rows"),

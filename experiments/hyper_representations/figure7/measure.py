@@ -87,8 +87,8 @@ def measured(table: EmbeddingTable) -> dict[str, Metric]:
     tau = by_run.kendall_tau(accuracy, mean, models["run_id"].to_numpy(), EXPERIMENT)
     last = last_checkpoints(models)["test_accuracy"]
     return {
-        "variance": Metric(variance(table, correction=1)),
-        "variance_within": Metric(variance_within(table, ["initialisation", "activation"], correction=1)),
+        "variance": Metric(variance(table)),
+        "variance_within": Metric(variance_within(table, ["initialisation", "activation"])),
         "mean_weight/pearson": Metric(float(torch.corrcoef(torch.stack([accuracy, mean]))[0, 1]), 0.0),
         "mean_weight/kendall_tau": Metric(tau.value, 0.0, tau.low, tau.high),
         "accuracy/mean": Metric(float(last.mean())),

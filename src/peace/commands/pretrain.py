@@ -61,7 +61,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         tracked.describe(zoo_hash=zoo.hash)
         tracked.used(artifacts.zoo(zoo.folder, hash=zoo.hash))
         try:
-            trained_on = fit(module, data, trainer, where, tracked, others)
+            steps, trained_on = fit(module, data, trainer, where, tracked, others)
         except Interrupted:
             # The exit code of the first says what became of the training. Another that did not end well would make
             # srun or torchrun kill the first while it still writes.
@@ -76,7 +76,6 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
             print(f"embedder {identity[:12]} was trained already: {where}")
         else:
             seconds = round(time.monotonic() - started, 1)
-            steps = module.trainer.global_step if trained_on else trainer.max_steps
             spent = {
                 "zoo": zoo.hash,
                 "seconds": seconds,

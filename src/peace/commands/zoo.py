@@ -14,7 +14,7 @@ from peace.tracking.zoo import tell_zoo
 from peace.zoo.checkpoint import open_checkpoint, zoo_checkpoint
 from peace.zoo.readers import write_safetensors
 from peace.zoo.recipe import shards
-from peace.zoo.small_cnn_zoo import import_zoo
+from peace.zoo.small_cnn_zoo import import_zoo, open_archive
 from peace.zoo.storage import Zoo, last_checkpoints
 from peace.zoo.train import recipe_from, train_zoo
 
@@ -42,16 +42,21 @@ def train(name: str, words: Sequence[str], dry_run: bool) -> None:
     _say_counts(zoo)
 
 
-def import_archive(archive: str, name: str, words: Sequence[str]) -> None:
+def import_archive(archive: str, name: str, words: Sequence[str], dry_run: bool) -> None:
     """Writes the models of a published archive where the zoo of a recipe would be trained.
 
     Args:
         archive: Folder of an unpacked archive of the Small CNN Zoo, or its `weights.npy`.
         name: A recipe under `configs/zoo`.
         words: `key=value` words.
+        dry_run: Whether only to check the archive and say where it would go.
     """
     config = compose("zoo", [f"zoo={name}", *words])
-    _say_counts(import_zoo(Path(archive), recipe_from(config["zoo"]), zoo_directory(config)))
+    recipe, folder = recipe_from(config["zoo"]), zoo_directory(config)
+    if dry_run:
+        print(f"would import {len(open_archive(Path(archive), recipe).metrics)} checkpoints into {folder}")
+        return
+    _say_counts(import_zoo(Path(archive), recipe, folder))
 
 
 def _diverged(zoo: Zoo) -> int:

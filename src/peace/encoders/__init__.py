@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,13 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
 class Autoencoding(Encoder, Protocol):
-    """What an encoder offers whose embeddings can be decoded."""
+    """What an encoder offers whose embeddings can be decoded.
+
+    One may have `read(stack)` beside it, which returns its tokens and what it knows of each node, the state that its
+    decoder takes as a third argument.
+    """
 
     def decoder(self, embedding_dim: int) -> nn.Module:
         """Returns a fresh decoder, symmetric to the encoder: (embeddings [B, D], models of the graph wanted) -> models.

@@ -35,6 +35,7 @@ class Positive(Loss):
             raise InputError("a loss without negatives has no temperature to learn", got=True, expected=False,
                              where="'loss.learned_temperature'")  # fmt: skip
         super().__init__(temperature)
+
     def forward(self, pairs: Pairs) -> Tensor:
         """Returns the loss."""
         cosines = (directions(pairs.first) * directions(pairs.second)).sum(1)

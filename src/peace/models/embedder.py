@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
-from peace.encoders import ENCODERS
+from peace.encoders import ENCODERS, Autoencoding
 from peace.errors import InputError
 from peace.graph.reading import Reading
 from peace.graph.stack import Stack
@@ -128,6 +128,8 @@ class Embedder(nn.Module):
     def decode(self, embeddings: Tensor, batch: Sequence[Stack]) -> list[Stack]:
         """Returns what `autoencode` decodes a batch to, its embeddings being known. Shape: [B, D] -> B models.
 
+        A decoder that takes states of nodes too reads them from the models again, and the embeddings with them.
+
         Raises:
             ValueError: The embedder has no decoder.
         """
@@ -168,7 +170,7 @@ def build_embedder(config: Mapping[str, Any]) -> Embedder:
 
 
 def _decoder(encoder: nn.Module, embedding_dim: int) -> nn.Module:
-    if not hasattr(encoder, "decoder"):
+    if not isinstance(encoder, Autoencoding):
         raise InputError("the encoder has no decoder", got=type(encoder).__name__, do="set decoder.beta=0")
     return encoder.decoder(embedding_dim)
 

@@ -75,8 +75,13 @@ class WeightWatcher(Baseline):
         self.spread = torch.where(spread > 0, spread, 1)
 
     def embed(self, batch: Sequence[Stack]) -> Tensor:
-        """Returns standardised summaries of a mixed batch, stack after stack. Shape: [B, 6]."""
-        return ((self.padded(batch) - self.mean) / self.spread).nan_to_num(0, 0, 0)
+        """Returns standardised summaries of a mixed batch, stack after stack, and the share of each that is missing.
+
+        What the package could not fit counts as the mean. Shape: [B, 7].
+        """
+        features = self.padded(batch)
+        missing = features.isfinite().logical_not().to(features).mean(1, keepdim=True)
+        return torch.cat([((features - self.mean) / self.spread).nan_to_num(0, 0, 0), missing], dim=1)
 
 
 def _summary(module: nn.Module, min_evals: int) -> dict[str, float]:

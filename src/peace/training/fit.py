@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import lightning as L
 import pandas as pd
@@ -18,8 +18,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from pydantic import PositiveInt
+from torch import nn
 
-from peace.errors import InputError
+from peace.errors import InputError, PeaceError
 from peace.interruption import Interrupted, stop_requests
 from peace.tracking.tell import UNTRACKED, Tracked
 from peace.training.callbacks import Checkpointing
@@ -64,6 +65,18 @@ class TrainerConfig:
     progress: bool = True
 
 
+class Ended(NamedTuple):
+    """How a training ended.
+
+    Attributes:
+        steps: Steps that it took, before it was interrupted too.
+        device: The kind of device used, None where nothing was left to train.
+    """
+
+    steps: int
+    device: str | None
+
+
 def fit(
     module: Contrastive,
     data: ZooData,
@@ -71,8 +84,8 @@ def fit(
     run: Path,
     tracked: Tracked = UNTRACKED,
     others: AbstractContextManager[None] | None = None,
-) -> str | None:
-    """Trains a module to its end and returns the kind of device used, None where nothing was left to train.
+) -> Ended:
+    """Trains a module to its end and returns how it ended.
 
     It goes on from the run directory's checkpoint if there is one. The end is the last step, or with `patience` where
     the loss on `val` no longer falls; then the module's embedder is the best there was.
@@ -87,16 +100,17 @@ def fit(
 
     Raises:
         InputError: The checkpoint cannot be read, or is of another embedder, or there are fewer models in a batch than
-            processes, or not as many devices as asked for.
+            processes, or not as many devices as asked for, or the head has batch normalisation and there are several.
         Interrupted: A stop was asked for; the checkpoint is written.
+        PeaceError: There is `patience`, and no finite loss on `val`.
     """
     checkpoint = run / CHECKPOINT
     selection = Selection(config.steps_per_epoch, config.patience, config.val_models) if config.patience else None
     start = _restore(module, selection, checkpoint)
     if _over(start, selection, config):
         _choose(module, selection)
-        return None
-    _check_devices(data, config)
+        return Ended(start, None)
+    _check_devices(module, data, config)
     with stop_requests() as stop, others or nullcontext(), _quiet():
         trainer = L.Trainer(
             max_epochs=-1,
@@ -119,7 +133,7 @@ def fit(
                 f"stopped at step {trainer.global_step} of {config.max_steps}; run the same command again to go on"
             )
         _choose(module, selection)
-        return trainer.strategy.root_device.type
+        return Ended(trainer.global_step, trainer.strategy.root_device.type)
 
 
 def _over(step: int, selection: Selection | None, config: TrainerConfig) -> bool:
@@ -128,6 +142,8 @@ def _over(step: int, selection: Selection | None, config: TrainerConfig) -> bool
 
 def _choose(module: Contrastive, selection: Selection | None) -> None:
     if selection is not None:
+        if not selection.weights:
+            raise PeaceError("the loss on val was never finite; lower optimizer.learning_rate and train again")
         module.embedder.load_state_dict(selection.weights)
 
 
@@ -148,7 +164,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _check_devices(data: ZooData, config: TrainerConfig) -> None:
+def _check_devices(module: Contrastive, data: ZooData, config: TrainerConfig) -> None:
     on_gpu = config.accelerator == "gpu" or (config.accelerator == "auto" and torch.cuda.is_available())
     if on_gpu and (found := torch.cuda.device_count()) < config.devices:
         raise InputError("not as many GPUs as asked for", where="'trainer.devices'", got=found,
@@ -158,6 +174,10 @@ def _check_devices(data: ZooData, config: TrainerConfig) -> None:
     if models < processes:
         raise InputError("a batch has fewer models than there are processes to share it", got=models,
                          expected=f"at least {processes}", do="lower trainer.devices")  # fmt: skip
+    # Each process would take means over its own share, and end with statistics of its own.
+    if processes > 1 and any(isinstance(part, nn.BatchNorm1d) for part in module.embedder.head):
+        raise InputError("batch normalisation is of a whole batch, which processes share", where="'head.batch_norm'",
+                         got=f"true with {processes} processes", do="train with one, or set it to false")  # fmt: skip
 
 
 def _processes(config: TrainerConfig) -> dict[str, object]:

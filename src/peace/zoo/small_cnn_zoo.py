@@ -22,7 +22,7 @@ import math
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,44 @@ _AXES = {1: (1,), 2: (2, 1), 4: (4, 3, 1, 2)}
 """Order of a variable's axes in torch, by how many it has, where 0 is the model's."""
 
 
+@dataclass(frozen=True)
+class Archive:
+    """An archive whose tables are read and checked, and whose weights are not read yet.
+
+    Attributes:
+        metrics: A row a checkpoint; `row` is its place in the weights.
+        weights: Shape: [checkpoints, parameters] float32.
+        layouts: By activation, where each parameter lies in a row of the weights.
+    """
+
+    metrics: pd.DataFrame
+    weights: np.ndarray
+    layouts: dict[str, dict[str, Variable]]
+
+
+def open_archive(source: Path, recipe: ZooRecipe) -> Archive:
+    """Returns an archive, checked.
+
+    Args:
+        source: Its folder, or its `weights.npy`.
+        recipe: What the models are of.
+
+    Raises:
+        InputError: A file is missing, damaged, or not what it should be.
+    """
+    source = source.parent if source.suffix == ".npy" else source
+    metrics = _metrics(source / "metrics.csv.gz", recipe)
+    weights = _weights(source / "weights.npy", len(metrics))
+    layouts = {activation: _layout(source / "layout.csv", _module(recipe, part), weights.shape[1])
+               for activation, part in metrics.groupby("config.activation")}  # fmt: skip
+    return Archive(metrics, weights, layouts)
+
+
 def import_zoo(source: Path, recipe: ZooRecipe, folder: Path, progress: bool = True) -> Zoo:
     """Returns the zoo of an archive, written into `folder` whole or not at all; weights are read shard by shard.
 
-    Splits go by run, as in training; F1 is not in the archive and NaN; models that are not finite have diverged.
+    Splits go by run, as in training; F1 is not in the archive and NaN; models with a weight or score that is
+    not finite have diverged.
 
     Args:
         source: The unpacked archive, or its `weights.npy`.
@@ -102,11 +136,8 @@ def import_zoo(source: Path, recipe: ZooRecipe, folder: Path, progress: bool = T
     """
     if folder.exists():
         raise InputError("there is a zoo already, or a part of one", where=folder, do="delete it, or give another seed")
-    source = source.parent if source.suffix == ".npy" else source
-    metrics = _metrics(source / "metrics.csv.gz")
-    weights = _weights(source / "weights.npy", len(metrics))
-    layouts = {activation: _layout(source / "layout.csv", _module(recipe, part), weights.shape[1])
-               for activation, part in metrics.groupby("config.activation")}  # fmt: skip
+    archive = open_archive(source, recipe)
+    metrics, weights, layouts = archive.metrics, archive.weights, archive.layouts
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         whole = Path(temporary) / "zoo"
@@ -120,7 +151,7 @@ def import_zoo(source: Path, recipe: ZooRecipe, folder: Path, progress: bool = T
     return Zoo.open(folder)
 
 
-def _metrics(path: Path) -> pd.DataFrame:
+def _metrics(path: Path, recipe: ZooRecipe) -> pd.DataFrame:
     """Returns the rows of the table with what is asked of them checked, `row` being each one's place in the weights."""
     rows = _table(path, dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys([*_CHOICES, "modeldir"], "str"))
     for column, known in _CHOICES.items():
@@ -128,6 +159,16 @@ def _metrics(path: Path) -> pd.DataFrame:
         if strange:
             got, expected = f"{column} = {min(map(str, strange))}", " or ".join(known)
             raise InputError("the table has a value that is not understood", where=path, got=got, expected=expected)
+    known = tuple(recipe.datasets)
+    if others := [name for name in sorted(set(rows["config.dataset"])) if not any(map(_of(name), known))]:
+        raise InputError("the archive is of other data than the recipe", where=path, got=others[0],
+                         expected=" or ".join(known), do="name the recipe of its data set")  # fmt: skip
+    needed = rows[[column for column in _NUMBERS if column not in _SCORES]].copy()
+    # The standard deviation counts where an initialisation has one.
+    needed.loc[~rows["config.w_init"].map(INITIALISATIONS).isin(WITH_STD), "config.init_std"] = 0.0
+    strange = ~np.isfinite(needed).all()
+    if strange.any():
+        raise InputError("the table lacks numbers", where=path, got=f"none in {strange.idxmax()}", expected="all")
     steps = rows["step"]
     if not ((steps >= 0) & (steps % 1 == 0)).all() or rows["modeldir"].isna().any():
         raise InputError("the table has rows without a run or an epoch", where=path, expected="whole numbers in `step`")
@@ -135,6 +176,11 @@ def _metrics(path: Path) -> pd.DataFrame:
     if twice:
         raise InputError("the table has checkpoints twice", where=path, got=f"{twice} rows", expected="none")
     return rows.assign(row=np.arange(len(rows)))
+
+
+def _of(name: str) -> Callable[[str], bool]:
+    """Whether a data set of ours, such as `cifar10_gray28`, is made of one of the archive's."""
+    return lambda ours: ours.startswith(name.removesuffix("_cropped"))
 
 
 def _table(path: Path, kinds: dict[str, str]) -> pd.DataFrame:
@@ -221,7 +267,8 @@ def _write(
     flat = torch.from_numpy(weights[rows["row"].to_numpy()])
     stacked = {name: variable.of(flat) for name, variable in layout.items()}
     write_stack(folder, file, stacked)
-    config, finite = _config(recipe, rows), flat.isfinite().all(1).tolist()
+    scores = torch.from_numpy(rows[list(_SCORES)].to_numpy())
+    config, finite = _config(recipe, rows), (flat.isfinite().all(1) & scores.isfinite().all(1)).tolist()
     records = []
     for place, row in enumerate(rows.to_dict("records")):
         sha256 = tensor_hash({name: tensor[place] for name, tensor in stacked.items()})
