@@ -11,6 +11,8 @@ from peace.aggregators.mlp import MLP
 from peace.errors import InputError
 
 LAYERS = 5
+ROOM = {"bottleneck": {"max_tokens": 300}}
+"""What lets an aggregator take as many tokens as there are here."""
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def tokens() -> torch.Tensor:
 
 def built(name: str, **given: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    return AGGREGATORS.build({"name": name, **given}, input_dim=7).eval()
+    return AGGREGATORS.build({"name": name, **ROOM.get(name, {}), **given}, input_dim=7).eval()
 
 
 @pytest.mark.parametrize("layers", [1, 2, 9, 300])
