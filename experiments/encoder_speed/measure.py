@@ -21,6 +21,14 @@ PARTS: dict[str, Callable[[Path, int, Sequence[str]], Iterator[Path]]] = {
 }
 """Each writes the records of some encoders: root of the records, seed, names of encoders -> paths."""
 
+OF_ONE_ARCHITECTURE = {"feed_forward", "neuron_transformer", "weight_transformer"}
+"""Encoders whose sizes are those of one architecture: no default fits what is timed here."""
+
+
+def timed() -> list[str]:
+    """Returns the names of the encoders that are timed."""
+    return [name for name in ENCODERS.names() if name not in OF_ONE_ARCHITECTURE]
+
 
 def main(words: Sequence[str]) -> list[Path]:
     """Measures, writes the records and returns their paths.
@@ -33,7 +41,7 @@ def main(words: Sequence[str]) -> list[Path]:
         InputError: There is no such part or encoder.
     """
     words, parts = _chosen(words, "part", list(PARTS))
-    words, encoders = _chosen(words, "encoder", ENCODERS.names())
+    words, encoders = _chosen(words, "encoder", timed())
     config = compose("evaluate", words)
     root = place(config, "results") / "records"
     return [path for part in parts for path in PARTS[part](root, config["seed"], encoders)]

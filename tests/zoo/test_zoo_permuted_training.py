@@ -28,7 +28,7 @@ ARCHITECTURES = {
     "mlp": {"name": "mlp", "hidden": [9, 7]},
     "cnn": {"name": "cnn", "channels": [5, 4], "kernels": [3, 2], "pools": [2, 1], "hidden": [6]},
 }
-RATES = {"sgd": 0.05, "momentum": 0.01, "adam": 0.003, "adamw": 0.003}
+RATES = {"sgd": 0.05, "momentum": 0.01, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.001}
 
 
 def plan(family: str, optimizer: str = "adam") -> Plan:
