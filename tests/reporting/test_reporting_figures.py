@@ -4,7 +4,9 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -37,11 +39,8 @@ def points(tasks: int = 3, each: int = 4) -> pd.DataFrame:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    made: list[Figure] = []
-    original = figures._figure
-    monkeypatch.setattr(figures, "_figure", lambda *given: made.append(original(*given)) or made[-1])
-    return made
+def drawn(drawn_by: Callable[[ModuleType], list[Figure]]) -> list[Figure]:
+    return drawn_by(figures)
 
 
 def drawn_from(**frames: pd.DataFrame) -> dict[Path, bytes]:

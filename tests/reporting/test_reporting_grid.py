@@ -1,8 +1,10 @@
 """Grids of panels: what is drawn where and in which colour, from the CSV and the table's words alone."""
 
 import io
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,11 +45,8 @@ def frame(seed: int, models: int = 30, **columns: object) -> pd.DataFrame:
 
 
 @pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    made: list[Figure] = []
-    original = grid._figure
-    monkeypatch.setattr(grid, "_figure", lambda *given: made.append(original(*given)) or made[-1])
-    return made
+def figure(drawn_by: Callable[[ModuleType], list[Figure]]) -> list[Figure]:
+    return drawn_by(grid)
 
 
 def test_the_csv_has_what_is_drawn_and_decides_the_pictures() -> None:

@@ -1,7 +1,9 @@
 """Predictions against the truth: each panel's points, its diagonal, and the record's measures in its corner."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -34,11 +36,8 @@ def records(tmp_path: Path) -> dict[str, Record]:
 
 
 @pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    made: list[Figure] = []
-    original = predictions._figure
-    monkeypatch.setattr(predictions, "_figure", lambda *given: made.append(original(*given)) or made[-1])
-    return made
+def figure(drawn_by: Callable[[ModuleType], list[Figure]]) -> list[Figure]:
+    return drawn_by(predictions)
 
 
 def test_rows_are_methods_columns_are_zoos_and_corners_the_records(
