@@ -21,12 +21,13 @@ _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 @BASELINES.register("weight_watcher")
 class WeightWatcher(Baseline):
-    """Six numbers of a model's weight spectra, means over its layers, standardised over training models.
+    """Six numbers of a model's weight spectra, standardised over training models, and the share of them missing.
 
-    They are `alpha`, the exponent of the power law that the package fits to the squared singular values of a layer, two
-    weighted forms of it, the logarithms of the Frobenius and the spectral norm, and the stable rank. Biases are not
-    read, nor layers with fewer values than `min_evals`; of a small layer the exponent says little. A number that cannot
-    be fitted is that of the mean training model. It takes 0.05 s for a network of five layers.
+    They are means over its layers of `alpha`, the exponent of the power law that the package fits to the squared
+    singular values of a layer, two weighted forms of it, the logarithms of the Frobenius and the spectral norm, and the
+    stable rank. Biases are not read, nor layers with fewer values than `min_evals`; of a small layer the exponent says
+    little. A number that cannot be fitted is that of the mean training model. It takes 0.05 s for a network of five
+    layers.
 
     Args:
         min_evals: Fewest squared singular values of a layer that is read; the package's own default is 8.
