@@ -232,6 +232,24 @@ def test_chance_that_differs_between_rows_is_refused(tmp_path: Path) -> None:
     assert "Chance" not in render(one_column() | {"chance": False}, records).markdown
 
 
+def test_a_block_of_some_rows_has_a_chance_level_and_a_best_row_of_its_own(tmp_path: Path) -> None:
+    for zoo, chance in (("a", 0.1), ("b", 0.2)):
+        for method, value in (("peace", 0.9), ("flat", 0.5)):
+            metrics = {"m": Metric(value - chance, chance)}
+            write_record(tmp_path, "digits", {"zoo": zoo, "method": method}, 0, metrics, {}, PROVENANCE, 1.0)
+    rows = [{"row": {"zoo": zoo, "method": method}, "label": f"{zoo}, {method}"}
+            for zoo in "ab" for method in ("peace", "flat")]  # fmt: skip
+    columns = [{"metric": "m", "label": "M", "format": "percent"}]
+    blocks = [{"title": zoo, "of": {"zoo": zoo}, "columns": columns} for zoo in "ab"]
+    spec = {"title": "T", "caption": "C.", "seeds": 1, "rows": rows, "blocks": blocks}
+    text = render(spec, read_records(tmp_path, "digits")).markdown
+    heading = "|  | M (%) |\n|---|---:|\n"
+    assert f"## a\n\n{heading}| a, peace | **80.0** |\n| a, flat | 40.0 |\n| Chance | 10.0 |\n\n" in text
+    assert f"## b\n\n{heading}| b, peace | **70.0** |\n| b, flat | 30.0 |\n| Chance | 20.0 |\n\n" in text
+    with pytest.raises(InputError, match=r"the block 'a' is of {'zoo': 'c'}, and none of the rows"):
+        TableSpec.parse(spec | {"blocks": [{**blocks[0], "of": {"zoo": "c"}}]}, "spec")
+
+
 def test_chance_may_differ_between_seeds_and_slightly_between_rows(tmp_path: Path) -> None:
     results = {
         "peace": [{"m": Metric(0.9, 0.1)}, {"m": Metric(0.9, 0.4)}],

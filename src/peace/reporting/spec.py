@@ -60,10 +60,15 @@ class ColumnSpec(Checked):
 
 
 class BlockSpec(Checked):
-    """One sub-table."""
+    """One sub-table: of all rows, or of those `of` some zoo, say, which are compared with each other alone."""
 
     title: str
+    of: Row | None = None
     columns: Annotated[list[ColumnSpec], Field(min_length=1)]
+
+    def shows(self, row: RowSpec) -> bool:
+        """Whether a row is one of its own."""
+        return (self.of or {}).items() <= row.row.items()
 
 
 class TableSpec(Checked):
@@ -90,8 +95,8 @@ class TableSpec(Checked):
 
     @property
     def metrics(self) -> list[str]:
-        """Those of all columns, block by block."""
-        return [column.metric for block in self.blocks for column in block.columns]
+        """Those of all columns, block by block, each once."""
+        return list(dict.fromkeys(column.metric for block in self.blocks for column in block.columns))
 
     @field_validator("rows")
     @classmethod
@@ -105,6 +110,13 @@ class TableSpec(Checked):
     def _baseline_is_a_row(self) -> Self:
         if self.baseline is not None and self.baseline not in [row.row for row in self.rows]:
             raise broken_rule(f"the baseline {self.baseline} is none of the rows")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_have_rows(self) -> Self:
+        for block in self.blocks:
+            if not any(map(block.shows, self.rows)):
+                raise broken_rule(f"the block '{block.title}' is of {block.of}, and none of the rows")
         return self
 
 

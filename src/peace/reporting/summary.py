@@ -100,8 +100,8 @@ def summarise(
         paper: The figures of a paper, which keep rows without records in the table.
 
     Raises:
-        InputError: There are no records, the chance level of a column differs between rows of one seed, or the queries
-            of a row are not those of the baseline.
+        InputError: There are no records, the chance level of a column differs between a block's rows of one seed, or
+            the queries of a row are not those of the baseline.
     """
     if not records:
         raise InputError("no records to make a table from", expected="at least one")
@@ -124,6 +124,7 @@ def summarise(
 def _block(
     block: BlockSpec, rows: Sequence[_Row], spec: TableSpec, comparisons: _Comparisons, figures: _Figures
 ) -> Block:
+    rows = [(row, found) for row, found in rows if block.shows(row)]
     every = [_line(row, found, block.columns, spec.seeds, comparisons, figures) for row, found in rows]
     # A row with none of these metrics belongs to other blocks, or was not run.
     lines = tuple(line for line in every if any(line.cells) or line.has_paper)
@@ -182,7 +183,7 @@ def _chance(metric: str, rows: Sequence[_Row]) -> float | None:
                 f"the chance level of '{metric}' differs between rows of seed {seed}",
                 got=", ".join(f"{label} {level:g}" for label, level in by_row.items()),
                 expected="one level: these rows were scored on different galleries",
-                do="score them again on the same zoo",
+                do="score them again on the same zoo, or give each zoo a block of its own",
             )
     return _mean(level for by_row in levels.values() for level in by_row.values())
 
