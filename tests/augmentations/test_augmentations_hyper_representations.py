@@ -1,5 +1,7 @@
 """The augmentations of hyper-representations, and what a decoder should make of a view."""
 
+import json
+
 import pytest
 import torch
 from test_augmentations_transforms import MODELS, generator, stack
@@ -9,7 +11,9 @@ from peace.augmentations.permutation import Permutation
 from peace.augmentations.random_erasing import RandomErasing
 from peace.augmentations.views import check_decodable, view
 from peace.errors import InputError
+from peace.graph.build import from_architecture
 from peace.graph.sequences import vector
+from peace.graph.stack import Stack
 
 
 def test_a_permutation_renumbers_and_does_no_more() -> None:
@@ -26,6 +30,16 @@ def test_precomputed_permutations_are_so_many() -> None:
     assert len(vector(Permutation(precomputed=1).transform(given, generator())).unique(dim=0)) == 1
     once, again = (Permutation(precomputed=1).transform(given, generator(seed)) for seed in (1, 2))
     assert torch.equal(vector(once), vector(again)), "drawn once for all"
+
+
+def test_where_there_are_no_more_orders_than_are_precomputed_all_are_taken() -> None:
+    architecture = {"name": "mlp", "input_shape": [1, 2, 2], "outputs": 2, "hidden": [3], "activation": "tanh"}
+    graph = from_architecture(json.dumps(architecture))
+    rows = torch.arange(12.0).reshape(1, 3, 4, 1).expand(600, -1, -1, -1)
+    given = Stack(graph, (rows, torch.ones(600, 2, 3, 1)), (None, None))
+    for precomputed in (6, 100):
+        found = Permutation(precomputed=precomputed).transform(given, generator()).weights[0]
+        assert len(found.unique(dim=0)) == 6
 
 
 def test_one_stretch_is_erased_and_the_rest_is_left() -> None:
@@ -51,6 +65,10 @@ def test_erasing_happens_with_its_probability() -> None:
 def test_erasing_refuses_bounds_in_the_wrong_order() -> None:
     with pytest.raises(InputError, match="nothing between the bounds"):
         RandomErasing(0.5, 0.3, 0.1)
+
+
+def test_nothing_is_erased_where_the_share_is_none() -> None:
+    assert torch.equal(vector(RandomErasing(1.0, 0.0, 0.0).transform(stack(), generator())), vector(stack()))
 
 
 def test_noise_is_in_the_units_of_the_weights_or_the_same_for_all() -> None:

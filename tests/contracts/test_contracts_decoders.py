@@ -20,6 +20,8 @@ AUTOENCODERS = {
     "weight_transformer": ("max_tokens=450",),
     "feed_forward": (),
     "network_gnn": (),
+    "scale_gnn": (),
+    "edge_gnn": (),
 }
 ROWS = [[6, 33], [5, 7], [4, 6]]  # of mlp-relu: 32 inputs, 6 and 5 hidden neurons, 4 classes, biases
 
@@ -98,9 +100,10 @@ def test_a_few_models_are_learnt_by_heart(encoder: str) -> None:
     assert error < 0.2 * squared_distances([mean], stacks).sum()
 
 
+@pytest.mark.parametrize("encoder", ["network_gnn", "scale_gnn", "edge_gnn"])
 @torch.no_grad()
-def test_renumbered_graphs_are_decoded_to_renumbered_weights() -> None:
-    made = autoencoder("network_gnn").double()
+def test_renumbered_graphs_are_decoded_to_renumbered_weights(encoder: str) -> None:
+    made = autoencoder(encoder).double()
     for name in NODES:
         (found,), (moved,) = (made.autoencode([stack])[1] for stack in (networks(name), permuted(networks(name))))
         assert squared_distances([moved], [permuted(found)]).max() < 1e-20 * vector(found).square().sum()

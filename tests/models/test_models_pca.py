@@ -96,6 +96,15 @@ def test_landmarks_are_some_of_the_training_models() -> None:
     np.testing.assert_allclose(up_to_sign(baseline.embed([train])[:, :10], found), found, atol=1e-5)
 
 
+def test_gamma_may_be_a_whole_number_and_models_may_not_all_be_the_same() -> None:
+    whole, real = Pca(kernel="rbf", gamma=1), Pca(kernel="rbf", gamma=1.0)
+    for baseline in (whole, real):
+        baseline.fit([stack(20)])
+    assert torch.equal(whole.embed([stack(20)]), real.embed([stack(20)]))
+    with pytest.raises(InputError, match="all training models are the same"):
+        fitted(stack(2).select([0, 0, 0]), kernel="rbf", gamma="median")
+
+
 @pytest.mark.parametrize("options", [{}, {"kernel": "cosine", "landmarks": 9}, {"kernel": "rbf", "gamma": "median"}])
 def test_a_saved_one_is_the_same(options: dict[str, Any], tmp_path: Path) -> None:
     train, new = stack(30), stack(5, seed=2)

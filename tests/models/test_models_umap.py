@@ -49,5 +49,5 @@ def test_without_the_package_one_sentence_says_what_to_install(
     clusters: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(umap, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"^UMAP is not installed in producer 'umap'; run `pip install peace\[umap\]`"):
+    with pytest.raises(InputError, match=r"^UMAP is not installed in producer 'umap'; run `pip install -e \.\[umap\]`"):
         BASELINES.build(NODE).fit([clusters])

@@ -52,9 +52,12 @@ def test_a_saved_one_is_the_same(tmp_path: Path) -> None:
     assert torch.equal(load_producer(tmp_path)[0].embed([stack(CNN)]), vectors)
 
 
-def test_vectors_are_standardised_and_missing_numbers_are_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", [float("nan"), float("-inf")])
+def test_vectors_are_standardised_and_missing_numbers_are_the_mean(
+    missing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = iter([{name: float(place) for name in METRICS} | {"alpha": alpha}
-                 for place, alpha in enumerate([1.0, float("nan"), 3.0, 5.0] * 2)])  # fmt: skip
+                 for place, alpha in enumerate([1.0, missing, 3.0, 5.0] * 2)])  # fmt: skip
     monkeypatch.setattr(weight_watcher, "find_spec", lambda name: True)
     monkeypatch.setattr(weight_watcher, "_summary", lambda module, min_evals: next(rows))
     baseline = BASELINES.build({"name": "weight_watcher"})
@@ -74,5 +77,5 @@ def test_an_architecture_without_a_layer_to_read_is_one_sentence() -> None:
 
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_watcher, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"weightwatcher is not installed.*run `pip install peace\[weightwatcher\]`"):
+    with pytest.raises(InputError, match=r"weightwatcher is not installed.*run `pip install -e \.\[weightwatcher\]`"):
         BASELINES.build({"name": "weight_watcher"}).fit([stack(TINY)])

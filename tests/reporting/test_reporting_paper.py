@@ -40,7 +40,7 @@ MARKDOWN = """|  | Acc (%) | τ |
 | Never | – | – |
 | *paper* | *–* | *0.5* |
 
-Mean ± standard deviation over seeds [95 % bootstrap interval, mean over seeds]; best in bold.
+Mean ± standard deviation over seeds [95 % interval, mean over seeds]; best in bold.
 
 Lines in italics, the paper's figures: Table 9 of arXiv:0000.00000.
 

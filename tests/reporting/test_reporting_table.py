@@ -93,7 +93,7 @@ Precision at 5 of 100_000 models.
 | [s\|t] 50%† | 1.23e−04 | – |
 | Flat† | **1.00e−05** ± 0.00e+00 | 1000 ± 0 |
 
-Mean ± standard deviation over seeds [95 % bootstrap interval, mean over seeds]; best in bold.
+Mean ± standard deviation over seeds [95 % interval, mean over seeds]; best in bold.
 
 Baseline: Flat.
 
@@ -131,7 +131,7 @@ PEACE (network\_gnn) & 2.00e$-$03 $\pm$ 0.00e+00 & 1000 $\pm$ 0 \\
 Flat$^\dagger$ & \textbf{1.00e$-$05} $\pm$ 0.00e+00 & 1000 $\pm$ 0 \\
 \bottomrule
 \end{tabular}} \\[6pt]
-{\footnotesize Mean $\pm$ standard deviation over seeds {[}95 \% bootstrap interval, mean over seeds{]}; best in bold, @
+{\footnotesize Mean $\pm$ standard deviation over seeds {[}95 \% interval, mean over seeds{]}; best in bold, @
 second best underlined. \\ Baseline: Flat. \\ $^\dagger$ Fewer than the 3 seeds asked for. \\ No records yet: BM25. \\ @
 Records that this table does not list: extra (2). \par}
 \end{table}

@@ -1,5 +1,9 @@
 """Renumbered hidden neurons (paper c, section 2): the augmentation that its encoders have to learn invariance from."""
 
+import math
+from functools import cache
+from itertools import permutations
+
 import torch
 from pydantic import PositiveInt
 
@@ -14,7 +18,8 @@ class Permutation(Transform):
     """A random order of the neurons of each hidden axis; scales and signs stay.
 
     Args:
-        precomputed: If given, orders come from so many that are drawn once for all, as in the authors' code; otherwise
+        precomputed: If given, the orders of an axis come from so many that are drawn once for all (all there are, where
+            they are no more than that), as in the authors' code, which draws the orders of all axes together; otherwise
             each is drawn anew.
 
     Reference:
@@ -39,5 +44,13 @@ class Permutation(Transform):
     def _orders(self, models: int, size: int, generator: torch.Generator) -> torch.Tensor:
         if self.precomputed is None:
             return torch.rand(models, size, generator=generator).argsort(1)
-        kept = torch.rand(self.precomputed, size, generator=seeding.generator("permutations", size)).argsort(1)
-        return kept[torch.randint(self.precomputed, (models,), generator=generator)]
+        kept = _kept(self.precomputed, size)
+        return kept[torch.randint(len(kept), (models,), generator=generator)]
+
+
+@cache
+def _kept(count: int, size: int) -> torch.Tensor:
+    """Orders that are drawn once for all. Shape: [at most count, size]."""
+    if math.factorial(size) <= count:
+        return torch.tensor(list(permutations(range(size))))
+    return torch.rand(count, size, generator=seeding.generator("permutations", size)).argsort(1)

@@ -43,7 +43,7 @@ class RandomErasing(Transform):
         flat = vector(stack)
         models, numbers = flat.shape
         draw = torch.rand(3, models, 1, generator=generator)
-        length = ((self.least + (self.most - self.least) * draw[0]) * numbers).round().clamp(min=1)
+        length = ((self.least + (self.most - self.least) * draw[0]) * numbers).round()
         first = (draw[1] * (numbers - length + 1)).floor()
         place = torch.arange(numbers)
         erased = (draw[2] < self.probability) & (place >= first) & (place < first + length)

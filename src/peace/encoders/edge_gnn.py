@@ -1,5 +1,6 @@
 """The network-wide graph encoder with hidden features on weights, for small networks."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -7,6 +8,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, Symmetry
+from peace.encoders.graph_decoder import GraphDecoder
 from peace.encoders.places import HEADS, NodeMean, PlaceCodes
 from peace.encoders.sweeps import Sweeps, unit
 from peace.errors import InputError
@@ -34,6 +36,7 @@ class EdgeGNN(nn.Module):
         edge_dim: E, of weights.
         num_layers: Number of steps.
         max_weights: Networks with more weights are refused.
+        code_dim: Numbers that a decoder learns of each hidden node, beside the model's embedding.
 
     Shape:
         Stack of B models with L layers -> [B, L, 16 H + E + 1].
@@ -55,8 +58,10 @@ class EdgeGNN(nn.Module):
         edge_dim: PositiveInt = 16,
         num_layers: PositiveInt = 2,
         max_weights: PositiveInt = 100_000,
+        code_dim: PositiveInt = 4,
     ) -> None:
         super().__init__()
+        self.hidden_dim, self.code_dim = hidden_dim, code_dim
         self.output_dim, self.max_weights = 2 * HEADS * hidden_dim + edge_dim + 1, max_weights
         self.sweeps = Sweeps(hidden_dim)
         self.start = nn.Linear(2 * hidden_dim, hidden_dim)
@@ -68,6 +73,14 @@ class EdgeGNN(nn.Module):
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H + E + 1]."""
+        return self.read(stack)[0]
+
+    def decoder(self, embedding_dim: int) -> GraphDecoder:
+        """Returns a fresh decoder, which takes what `read` returns of each node."""
+        return GraphDecoder(embedding_dim, self.hidden_dim, self.code_dim)
+
+    def read(self, stack: Stack) -> tuple[Tensor, Sequence[Tensor]]:
+        """Returns a token per layer, and the state of each axis's nodes. Shapes: as above, and [B, n, H] each."""
         self._check(stack)
         ahead, back, _ = self.sweeps(stack)
         swept = zip(ahead.states, back.states, strict=True)
@@ -84,7 +97,7 @@ class EdgeGNN(nn.Module):
             torch.cat([read[layer.out_axis], read[layer.in_axis], edge.mean((1, 2, 3, 4)), log[:, None]], dim=1)
             for layer, edge, log in zip(stack.graph.layers, edges, logs, strict=True)
         ]
-        return torch.stack(tokens, dim=1)
+        return torch.stack(tokens, dim=1), nodes
 
     def _check(self, stack: Stack) -> None:
         weights = sum(weight[0].numel() for weight in stack.weights)

@@ -53,7 +53,7 @@ class FeedForward(nn.Module):
 
 
 class FeedForwardDecoder(nn.Module):
-    """The encoder's layers in reverse, and a linear one, so that weights may be negative.
+    """The embedding and the encoder's sizes in reverse as layers with ReLU, and a linear one: weights may be negative.
 
     Args:
         widths: Sizes from the embedding to N.

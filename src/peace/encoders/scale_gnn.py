@@ -1,5 +1,6 @@
 """A network-wide graph encoder that is exactly blind to scales and signs, without any canonical form."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
+from peace.encoders.graph_decoder import GraphDecoder
 from peace.encoders.places import HEADS, NodeMean
 from peace.encoders.sweeps import Gates, Sweeps, Tally, log_size, unit
 from peace.graph.stack import Stack
@@ -41,6 +43,7 @@ class ScaleGNN(nn.Module):
     Args:
         hidden_dim: H.
         num_layers: Number of message passing steps after the sweeps.
+        code_dim: Numbers that a decoder learns of each hidden node, beside the model's embedding.
 
     Shape:
         Stack of B models with L layers -> [B, L, 16 H].
@@ -52,9 +55,9 @@ class ScaleGNN(nn.Module):
 
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation", "positive", "sign"})
 
-    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 2) -> None:
+    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 2, code_dim: PositiveInt = 4) -> None:
         super().__init__()
-        self.output_dim = 2 * HEADS * hidden_dim
+        self.hidden_dim, self.output_dim, self.code_dim = hidden_dim, 2 * HEADS * hidden_dim, code_dim
         self.sweeps = Sweeps(hidden_dim)
         self.steps = nn.ModuleList(_Step(hidden_dim) for _ in range(num_layers))
         self.invariants = _Invariants(hidden_dim)
@@ -63,6 +66,17 @@ class ScaleGNN(nn.Module):
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns a token per layer. Shape: [B, L, 16 H]."""
+        return self.read(stack)[0]
+
+    def decoder(self, embedding_dim: int) -> GraphDecoder:
+        """Returns a fresh decoder, which takes what `read` returns of each node."""
+        return GraphDecoder(embedding_dim, self.hidden_dim, self.code_dim)
+
+    def read(self, stack: Stack) -> tuple[Tensor, Sequence[Tensor]]:
+        """Returns a token per layer, and the state h of each axis's nodes. Shapes: [B, L, 16 H], [B, n, H] each.
+
+        The tokens know no scale or sign; h follows them, so that a decoder can give the weights back as they were.
+        """
         graph = stack.graph
         ahead, back, gates = self.sweeps(stack)
         covariant, contravariant = list(ahead.states), list(back.states)
@@ -78,7 +92,8 @@ class ScaleGNN(nn.Module):
             contributed = torch.cat([contravariant[place], back.states[place]], dim=2)
             features = self.invariants(axis, own, contributed, ahead.logs[place] + back.logs[place])
             read.append(self.mean(self.readout(features), axis))
-        return torch.stack([torch.cat([read[each.out_axis], read[each.in_axis]], dim=1) for each in graph.layers], 1)
+        tokens = [torch.cat([read[each.out_axis], read[each.in_axis]], dim=1) for each in graph.layers]
+        return torch.stack(tokens, dim=1), covariant
 
 
 class _Invariants(nn.Module):

@@ -8,6 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from peace.errors import InputError
 from peace.graph.stack import Stack
 from peace.models.baselines import BASELINES, Baseline, flattened, landmarks
 
@@ -82,8 +83,11 @@ class Pca(Baseline):
         from sklearn.decomposition import KernelPCA
 
         self.landmarks = F.normalize(rows) if self.kernel == "cosine" else rows
-        spread = torch.pdist(rows).square().median().item() if self.given_gamma == "median" else rows.shape[1]
-        gamma = self.given_gamma if isinstance(self.given_gamma, float) else 1 / spread
+        distances = torch.pdist(rows)
+        if not distances.any():
+            raise InputError("all training models are the same", where="producer 'pca'", do="train another zoo")
+        spread = distances.square().median().item() if self.given_gamma == "median" else rows.shape[1]
+        gamma = self.given_gamma if isinstance(self.given_gamma, int | float) else 1 / spread
         self.gamma = torch.tensor(gamma, dtype=torch.float64)
         matrix = self._similar(rows)
         found = KernelPCA(min(self.embedding_dim, len(rows)), kernel="precomputed", eigen_solver="dense").fit(matrix)

@@ -81,4 +81,4 @@ class Umap(Baseline):
 
 def _require_umap() -> None:
     if find_spec("umap") is None:
-        raise InputError("UMAP is not installed", where="producer 'umap'", do="run `pip install peace[umap]`")
+        raise InputError("UMAP is not installed", where="producer 'umap'", do="run `pip install -e .[umap]`")

@@ -54,7 +54,7 @@ class WeightWatcher(Baseline):
         """
         if find_spec("weightwatcher") is None:
             raise InputError("weightwatcher is not installed", where="producer 'weight_watcher'",
-                             do="run `pip install peace[weightwatcher]`")  # fmt: skip
+                             do="run `pip install -e .[weightwatcher]`")  # fmt: skip
         rows = []
         for place in range(len(stack)):
             summary = _summary(_module(stack, place), self.min_evals)
@@ -71,6 +71,7 @@ class WeightWatcher(Baseline):
         """Takes mean and standard deviation from the training models; see `Baseline.fit`."""
         self.width = torch.tensor(len(METRICS))
         features = self.padded(batch)
+        features = features.where(features.isfinite(), torch.nan)
         self.mean = features.nanmean(0)
         spread = (features - self.mean).square().nanmean(0).sqrt()
         self.spread = torch.where(spread > 0, spread, 1)

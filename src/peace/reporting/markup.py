@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from peace.reporting.printing import Printed, Rank, chance, flat, heads, paper, rows
 from peace.reporting.summary import Block, Cell, Summary
 
-_CELLS = "Mean ± standard deviation over seeds [95 % bootstrap interval, mean over seeds]"
+_CELLS = "Mean ± standard deviation over seeds [95 % interval, mean over seeds]"
 _PAPER = "paper"
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "θ": "theta", "κ": "kappa",

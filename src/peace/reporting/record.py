@@ -34,8 +34,8 @@ class Metric:
     Args:
         value: The metric.
         chance: What a producer that knows nothing would reach on the same queries and gallery.
-        low: Lower bound of the 95 % bootstrap interval.
-        high: Upper bound of the 95 % bootstrap interval.
+        low: Lower bound of the 95 % interval.
+        high: Upper bound of the 95 % interval.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)

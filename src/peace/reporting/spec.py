@@ -44,10 +44,11 @@ Figure = Annotated[
 
 
 class RowSpec(Checked):
-    """One row: which records it sums up, and its printed name."""
+    """One row: which records it sums up, its printed name, and whether the paper alone is expected to have figures."""
 
     row: Row
     label: str
+    paper_only: bool = False
 
 
 class ColumnSpec(Checked):

@@ -215,7 +215,7 @@ def _on_what_lacks(
 ) -> Iterator[str]:
     if any(line.short for block in blocks for line in block.lines):
         yield f"† Fewer than the {spec.seeds} seeds asked for."
-    if absent := [row.label for row, found in rows if not found]:
+    if absent := [row.label for row, found in rows if not found and not row.paper_only]:
         yield f"No records yet: {', '.join(absent)}."
     listed = [row.row for row in spec.rows]
     unlisted = Counter(row_label(record.row) for record in records if record.row not in listed)

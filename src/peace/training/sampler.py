@@ -62,7 +62,7 @@ class Sampler:
             raise InputError(
                 f"no negatives: all models share one {config.distinct}",
                 where="'sampler.distinct'",
-                do="choose the other of recipe and run, or train on another zoo",
+                do="choose another of recipe, run and model, or train on another zoo",
             )
         self.seed, self.couples, self.weights = seed, couples, config.weights
         self.sizes = sizes if config.weights else None

@@ -180,7 +180,7 @@ def _metrics(path: Path, recipe: ZooRecipe) -> pd.DataFrame:
 
 def _of(name: str) -> Callable[[str], bool]:
     """Whether a data set of ours, such as `cifar10_gray28`, is made of one of the archive's."""
-    return lambda ours: ours.startswith(name.removesuffix("_cropped"))
+    return lambda ours: f"{ours}_".startswith(f"{name.removesuffix('_cropped')}_")
 
 
 def _table(path: Path, kinds: dict[str, str]) -> pd.DataFrame:
