@@ -33,7 +33,8 @@ def test_nothing_else_lies_among_the_records() -> None:
 def test_every_record_is_valid_and_small(experiment: str) -> None:
     paths = list(RECORDS.glob(f"{experiment}/*/seed*.json"))
     assert len(read_records(RECORDS, experiment)) == len(paths)
-    assert max(path.stat().st_size for path in paths) < 10_000
+    # The largest are those of probes that are scored on four zoos.
+    assert max(path.stat().st_size for path in paths) < 12_000
 
 
 @pytest.mark.parametrize("experiment", RECORDED)
