@@ -159,7 +159,8 @@ def test_predictions_that_evaluations_keep_are_drawn(home: Path, peace: Peace) -
     of = {"test/test_accuracy": "Mixed", "ood/plain/test_accuracy": "Plain"}
     own_table(home, "figure11", rows=rows, records="source",
               figure={"kind": "predictions", "label": "test accuracy", "of": of})  # fmt: skip
-    own_table(home, "table7", rows=rows, records="source")
+    columns = [{"metric": "test/test_accuracy/r2", "label": "Acc", "format": "percent"}]
+    own_table(home, "table7", rows=rows, records="source", blocks=[{"title": "R²", "columns": columns}])
     for name in ("figure11", "table7"):
         finished = peace("table", f"hyper_representations/{name}", "tracking=none", "seed=3")
         assert finished.code == 0, finished.err

@@ -155,7 +155,10 @@ class PathProduct(Baseline):
 
 
 def flattened(stack: Stack) -> Tensor:
-    """Returns each layer's weights and biases, layer after layer. Shape: [B, P]."""
+    """Returns each layer's weights and then its biases, layer after layer. Shape: [B, P].
+
+    `peace.graph.sequences.vector` has the same numbers neuron by neuron, which matters where stretches are erased.
+    """
     pairs = zip(stack.weights, stack.biases, strict=True)
     return torch.cat([tensor.flatten(1) for pair in pairs for tensor in pair if tensor is not None], dim=1)
 
