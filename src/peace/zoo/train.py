@@ -137,7 +137,7 @@ class Snapshot:
         if not self.path.is_file():
             return position, kept
         try:
-            # Copied, since they lie in the file at any address, and on some processors that decides how sums are rounded.
+            # Copied: in the file they lie at any address, which on some processors decides how sums are rounded.
             tensors = {name: tensor.clone() for name, tensor in load_file(self.path).items()}
         except SafetensorError as error:
             raise InputError("cannot read where the training stopped", where=self.path, got=str(error),
