@@ -204,13 +204,17 @@ def test_an_embedder_comes_back_as_it_was(encoder: str, aggregator: str, tmp_pat
 
 
 def trained(made: Embedder, stacks: list[Stack], steps: int, until: float = 0.0) -> list[float]:
-    """The losses of some steps of NT-Xent between noisy views, at most until they fall to a share of the first."""
+    """The losses of some steps of NT-Xent between noisy views, at most until they fall to a share of the first.
+
+    Without a warm-up, a transformer on top of another collapses for good unless gradients are clipped.
+    """
     optimizer, loss = torch.optim.AdamW(made.parameters(), lr=1e-3), NTXent()
     losses: list[float] = []
     while len(losses) < steps and (not losses or losses[-1] > until * losses[0]):
         value = loss(pairs_of(*(made.project(made.embed(noisy(stacks, 2 * len(losses) + side))) for side in range(2))))
         optimizer.zero_grad()
         value.backward()
+        nn.utils.clip_grad_norm_(made.parameters(), 1.0)
         optimizer.step()
         losses.append(value.item())
     return losses
