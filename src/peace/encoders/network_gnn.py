@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from peace.encoders import ENCODERS, Symmetry
 from peace.encoders.dense_messages import to_inputs, to_outputs
 from peace.encoders.graph_decoder import GraphDecoder
+from peace.encoders.layer_statistics import STATISTICS_DIM, layer_statistics
 from peace.encoders.places import HEADS, NodeMean, PlaceCodes
 from peace.errors import InputError
 from peace.graph.canonical import norms
@@ -40,18 +41,20 @@ class NetworkGNN(nn.Module):
        Products hold what comes in times what goes out, which is what paths through a node add to the function.
     3. *Readout.* Each node's feature is U₁ s ⊙ U₂ s, s = LayerNorm([h, x, y]). The token of a layer holds the mean over
        its output nodes and over its input nodes, and the logarithm of its norm. Nodes with identities (pixel 17, class
-       3) are weighted by 8 learned functions of their position instead, so that the token keeps who is who.
+       3) are weighted by 8 learned functions of their position instead, so that the token keeps who is who. With
+       `statistics` the layer's own stand beside: of a thousand numbers the norm is one, and easily overheard.
 
     Args:
         hidden_dim: H, a multiple of 8.
         num_layers: Number of message passing steps after the sweeps.
         code_dim: Numbers that a decoder learns of each hidden node, beside the model's embedding.
+        statistics: Whether tokens hold `layer_statistics` too.
 
     Raises:
         InputError: `hidden_dim` is no multiple of 8.
 
     Shape:
-        Stack of B models with L layers -> [B, L, 16 H + 1].
+        Stack of B models with L layers -> [B, L, 16 H + 1], with statistics [B, L, 16 H + 13].
 
     Reference:
         Kofinas et al. 2024, arXiv:2403.12143, for the graph (neurons as nodes, weights as edges, position features on
@@ -61,12 +64,19 @@ class NetworkGNN(nn.Module):
 
     symmetries: ClassVar[frozenset[Symmetry]] = frozenset({"permutation"})
 
-    def __init__(self, hidden_dim: PositiveInt = 64, num_layers: PositiveInt = 1, code_dim: PositiveInt = 4) -> None:
+    def __init__(
+        self,
+        hidden_dim: PositiveInt = 64,
+        num_layers: PositiveInt = 1,
+        code_dim: PositiveInt = 4,
+        statistics: bool = False,
+    ) -> None:
         super().__init__()
         if hidden_dim % FILTERS:
             raise InputError("channels do not divide into filters", got=f"hidden_dim {hidden_dim}",
                              expected=f"a multiple of {FILTERS}", do="change encoder.hidden_dim")  # fmt: skip
-        self.hidden_dim, self.output_dim, self.code_dim = hidden_dim, 2 * HEADS * hidden_dim + 1, code_dim
+        self.hidden_dim, self.code_dim, self.statistics = hidden_dim, code_dim, statistics
+        self.output_dim = 2 * HEADS * hidden_dim + 1 + STATISTICS_DIM * statistics
         self.input_codes = PlaceCodes(hidden_dim)
         self.output_codes = PlaceCodes(hidden_dim)
         self.tap_filters = PlaceCodes(2 * hidden_dim)
@@ -78,7 +88,7 @@ class NetworkGNN(nn.Module):
         self.mean = NodeMean()
 
     def forward(self, stack: Stack) -> Tensor:
-        """Returns a token per layer. Shape: [B, L, 16 H + 1]."""
+        """Returns a token per layer. Shape: [B, L, output_dim]."""
         return self.read(stack)[0]
 
     def decoder(self, embedding_dim: int) -> GraphDecoder:
@@ -86,7 +96,7 @@ class NetworkGNN(nn.Module):
         return GraphDecoder(embedding_dim, self.hidden_dim, self.code_dim)
 
     def read(self, stack: Stack) -> tuple[Tensor, Sequence[Tensor]]:
-        """Returns a token per layer, and the state of each axis's nodes. Shapes: [B, L, 16 H + 1], [B, n, H] each."""
+        """Returns a token per layer, and the state of each axis's nodes. Shapes: [B, L, output_dim], [B, n, H] each."""
         sizes = [axis.size for axis in stack.graph.axes]
         scales = [norms(weight) for weight in stack.weights]
         links = [_Link(stack, place, norm, self._functions(stack, place)) for place, norm in enumerate(scales)]
@@ -101,6 +111,9 @@ class NetworkGNN(nn.Module):
             torch.cat([read[layer.out_axis], read[layer.in_axis], norm.log()[:, None]], dim=1)
             for layer, norm in zip(stack.graph.layers, scales, strict=True)
         ]
+        if self.statistics:
+            known = map(layer_statistics, stack.weights, stack.biases)
+            tokens = [torch.cat(pair, dim=1) for pair in zip(tokens, known, strict=True)]
         return torch.stack(tokens, dim=1), states.split(sizes, dim=1)
 
     def _functions(self, stack: Stack, place: int) -> Sequence[Tensor | None]:
