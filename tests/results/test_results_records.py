@@ -52,7 +52,7 @@ def test_every_record_belongs_to_an_experiment(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", RECORDED)
-def test_rows_of_one_seed_were_scored_on_one_zoo_by_one_commit(experiment: str) -> None:
+def test_rows_of_one_seed_were_scored_on_one_zoo(experiment: str) -> None:
     # The rows of an experiment with an axis `zoo` have a zoo for each of its values.
     seeds: dict[tuple[int, str], set[str]] = {}
     for record in read_records(RECORDS, experiment):
