@@ -20,6 +20,7 @@ from peace.augmentations.erasing import Erasing
 from peace.augmentations.noise import Noise
 from peace.config import compose
 from peace.encoders import ENCODERS, Symmetry
+from peace.encoders.layer_statistics import STATISTICS_DIM, layer_statistics
 from peace.graph.assembly import from_group
 from peace.graph.build import from_architecture
 from peace.graph.derive import derive
@@ -155,6 +156,23 @@ def test_raw_weights_pass_under_what_is_declared_and_nothing_else(
     for name in names:
         made = embedder(encoder, aggregator, "raw")
         assert_symmetric(made, name, move, symmetry in made.encoder.symmetries)
+
+
+@pytest.mark.parametrize("graph", ["canonical", "frobenius"])
+def test_statistics_of_layers_stand_beside_the_tokens_and_break_no_symmetry(graph: str) -> None:
+    torch.manual_seed(0)
+    own = {**config("network_gnn", AGGREGATOR, graph), "encoder": {"name": "network_gnn", "statistics": True}}
+    for name in NODES:
+        made = build_embedder(own).eval()
+        assert_symmetric(made, name, moved, declared=True)
+        with torch.no_grad():
+            assert torch.pdist(made.embed([networks(name)])).min() > 1e-3
+            stack = made.reading(networks(name))
+            tokens = made.encoder(stack)
+            for place, pair in enumerate(zip(stack.weights, stack.biases, strict=True)):
+                assert torch.equal(tokens[:, place, -STATISTICS_DIM:], layer_statistics(*pair))
+            made.encoder.statistics = False
+            assert torch.equal(tokens[:, :, :-STATISTICS_DIM], made.encoder(stack))
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS.names())

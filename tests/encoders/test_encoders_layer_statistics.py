@@ -1,34 +1,8 @@
-"""Statistics of layers: known values, what they do not know, and that an encoder which holds them hears scales."""
+"""Statistics of layers: known values, none of a missing bias, nothing of the order, and gradients."""
 
-import json
-
-import pytest
 import torch
 
-from peace.config import compose
 from peace.encoders.layer_statistics import STATISTICS_DIM, layer_statistics
-from peace.encoders.network_gnn import NetworkGNN
-from peace.graph.build import from_architecture
-from peace.graph.stack import Stack
-from peace.graph.symmetry import sample
-from peace.models.embedder import build_embedder
-from peace.zoo.architectures import build
-
-MODELS = 3
-
-
-@pytest.fixture(params=["relu", "tanh"])
-def stack(request: pytest.FixtureRequest) -> Stack:
-    text = json.dumps(
-        {"name": "cnn", "channels": [4], "kernels": [2], "pools": [2], "input_shape": [2, 6, 6], "outputs": 3,
-         "hidden": [5], "activation": request.param}
-    )  # fmt: skip
-    draw = torch.Generator().manual_seed(0)
-    tensors = {
-        name: torch.randn(MODELS, *p.shape, generator=draw, dtype=torch.float64)
-        for name, p in build(text).named_parameters()
-    }
-    return Stack.of(from_architecture(text), tensors)
 
 
 def test_size_and_quintiles_are_known() -> None:
@@ -52,23 +26,8 @@ def test_gradients_are_finite_where_all_is_zero() -> None:
     assert weight.grad.isfinite().all() and bias.grad.isfinite().all()
 
 
-def test_an_encoder_s_tokens_hold_them_beside_its_own(stack: Stack) -> None:
-    torch.manual_seed(0)
-    made = NetworkGNN(hidden_dim=16, statistics=True).double()
-    tokens = made(stack)
-    assert tokens.shape == (MODELS, len(stack.weights), made.output_dim)
-    for place, pair in enumerate(zip(stack.weights, stack.biases, strict=True)):
-        assert torch.equal(tokens[:, place, -STATISTICS_DIM:], layer_statistics(*pair))
-    made.statistics = False
-    assert torch.equal(tokens[:, :, :-STATISTICS_DIM], made(stack))
-
-
-@torch.no_grad()
-def test_embeddings_with_statistics_do_not_change_under_the_whole_group(stack: Stack) -> None:
-    words = ["graph=canonical", "encoder=network_gnn", "encoder.statistics=true"]
-    torch.manual_seed(0)
-    made = build_embedder(compose("pretrain", words)).eval().double()
-    moved = sample(stack.graph, MODELS, torch.Generator().manual_seed(1)).apply(stack)
-    own, other = made.embed([stack]), made.embed([moved])
-    assert ((own - other).norm(dim=1) / own.norm(dim=1)).max() < 1e-10
-    assert torch.pdist(own).min() > 1e-3
+def test_the_order_of_weights_is_not_known() -> None:
+    weight = torch.randn(2, 4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bias = weight[:, :, 0, 0]
+    moved = layer_statistics(weight.flip(1).flip(2), bias.flip(1))
+    assert torch.allclose(moved, layer_statistics(weight, bias), rtol=1e-12)
