@@ -160,6 +160,19 @@ def test_a_sweep_may_be_stopped_while_it_starts(moment: float, tmp_path: Path) -
     assert "stopped with 1 of 1 commands left" in out and "Traceback" not in err, err
 
 
+def test_a_stop_that_comes_before_a_command_has_its_group_is_the_sweep_s(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from peace.sweeps import local; from peace.sweeps.spec import Task\n"
+        "from peace.sweeps.state import SweepFolder\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "around = (Path.cwd(), dict(os.environ))\n"
+        "local._child(SweepFolder(Path('sweep')), Task(1, 0, 'touch done', ()), None, print, around)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "done").exists()
+
+
 def test_a_sweep_that_is_killed_itself_leaves_what_can_be_told(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from peace.sweeps.local import LocalSweep; from peace.sweeps.spec import Task\n"

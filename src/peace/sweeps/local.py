@@ -185,7 +185,10 @@ def _child(
 ) -> None:
     """Runs a task in a process of its own, in a process group of its own: Ctrl-C reaches the sweep alone."""
     os.setpgid(0, 0)
+    # One that came before the group was made was the sweep's; ignoring discards it while it is pending.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.signal(signal.SIGINT, handler)
     os.chdir(around[0])
     os.environ.clear()
     os.environ.update(around[1])
