@@ -162,8 +162,8 @@ def test_a_sweep_may_be_stopped_while_it_starts(moment: float, tmp_path: Path) -
 
 def test_a_stop_that_comes_before_a_command_has_its_group_is_the_sweep_s(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from pathlib import Path; from peace.sweeps import local; from peace.sweeps.spec import Task\n"
-        "from peace.sweeps.state import SweepFolder\n"
+        "import os, signal; from pathlib import Path; from peace.sweeps import local\n"
+        "from peace.sweeps.spec import Task; from peace.sweeps.state import SweepFolder\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
         "around = (Path.cwd(), dict(os.environ))\n"
