@@ -339,6 +339,8 @@ CASES: dict[str, tuple[Prepared, str]] = {
         always(*verb("pretrain", "sampler.weights=100")), r"model '.*' is larger than a batch may be in 'samp"
     ),
     "a bank of less than nothing": (always(*verb("pretrain", "bank.size=-1")), "key 'size': got -1, expected greater"),
+    "neither negatives nor a decoder": (always(*verb("pretrain", "loss=positive")), "'decoder.beta': got 0.0, exp"),
+    "noise below nothing": (always(*verb("pretrain", "augmentation.noise={std: -1}")), "key 'std': got -1, expected"),
     "a bank for no negatives": (always(*verb("pretrain", "loss=positive", "bank.size=9")), "'bank.size': got 9, exp"),
     "a constant to learn": (
         always(*verb("pretrain", "loss=positive", "loss.learned_temperature=true")), "has no temperature to learn",

@@ -1,6 +1,7 @@
 """WeightWatcher's own summary of the original modules, and what is said where it cannot be had."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,22 @@ def test_features_are_the_summary_of_the_module_itself() -> None:
         watcher = ww.WeightWatcher(model=module)
         summary = watcher.get_summary(watcher.analyze())
         assert row.tolist() == pytest.approx([summary[name] for name in METRICS], rel=1e-5)
+
+
+def test_a_layer_without_a_power_law_is_left_out_of_the_exponents() -> None:
+    """Of singular values this small the package fits none, and has -1 for the exponent."""
+    ww = pytest.importorskip("weightwatcher")
+    whole = stack(CNN, 1)
+    module = build(CNN)
+    module.load_state_dict({name: tensor[0] for name, tensor in tensors(CNN, 1).items()})
+    layers = ww.WeightWatcher(model=module).analyze()
+    small = replace(whole, weights=(whole.weights[0] * 1e-3, *whole.weights[1:]))
+    found = weight_watcher.WeightWatcher().features(small)[0]
+    for name, value in zip(METRICS[:3], found, strict=False):
+        assert float(value) == pytest.approx(layers[name][1:].mean(), rel=1e-5)
+    assert float(found[3]) < layers["log_norm"].mean()
+    nothing = weight_watcher.WeightWatcher().features(whole.map(lambda tensor: tensor * 1e-3))[0]
+    assert nothing[:3].isnan().all() and nothing[3:].isfinite().all()
 
 
 def test_a_saved_one_is_the_same(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Small Gaussian noise on every weight."""
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from peace.augmentations import AUGMENTATIONS, Transform
@@ -16,7 +17,7 @@ class Noise(Transform):
         relative: Whether it is in units of the tensor's root mean square; paper c adds the same to all weights.
     """
 
-    def __init__(self, std: float = 0.05, relative: bool = True) -> None:
+    def __init__(self, std: NonNegativeFloat = 0.05, relative: bool = True) -> None:
         self.std, self.relative = std, relative
 
     def transform(self, stack: Stack, generator: torch.Generator) -> Stack:

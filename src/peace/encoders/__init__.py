@@ -43,7 +43,7 @@ class Autoencoding(Encoder, Protocol):
     """
 
     def decoder(self, embedding_dim: int) -> nn.Module:
-        """Returns a fresh decoder, symmetric to the encoder: (embeddings [B, D], models of the graph wanted) -> models.
+        """Returns a fresh decoder of the encoder's sizes: (embeddings [B, D], models of the graph wanted) -> models.
 
         The numbers of the models that it is given are not looked at, only their shapes.
         """

@@ -55,6 +55,8 @@ class FeedForward(nn.Module):
 class FeedForwardDecoder(nn.Module):
     """The embedding and the encoder's sizes in reverse as layers with ReLU, and a linear one: weights may be negative.
 
+    So it has two linear maps more than the encoder: one from the embedding, and the last.
+
     Args:
         widths: Sizes from the embedding to N.
     """

@@ -15,7 +15,8 @@ from peace.graph.stack import Stack
 from peace.graph.weight_graph import Layer
 from peace.models.baselines import BASELINES, Baseline
 
-METRICS = ("alpha", "alpha_weighted", "log_alpha_norm", "log_norm", "log_spectral_norm", "stable_rank")
+_FITTED = ["alpha", "alpha_weighted", "log_alpha_norm"]
+METRICS = (*_FITTED, "log_norm", "log_spectral_norm", "stable_rank")
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -26,8 +27,8 @@ class WeightWatcher(Baseline):
     They are means over its layers of `alpha`, the exponent of the power law that the package fits to the squared
     singular values of a layer, two weighted forms of it, the logarithms of the Frobenius and the spectral norm, and the
     stable rank. Biases are not read, nor layers with fewer values than `min_evals`; of a small layer the exponent says
-    little. A number that cannot be fitted is that of the mean training model. It takes 0.05 s for a network of five
-    layers.
+    little. A layer to which no power law can be fitted is left out of the first three numbers; where there is no other,
+    they are those of the mean training model. It takes 0.05 s for a network of five layers.
 
     Args:
         min_evals: Fewest squared singular values of a layer that is read; the package's own default is 8.
@@ -93,7 +94,11 @@ def _summary(module: nn.Module, min_evals: int) -> dict[str, float]:
         import weightwatcher
 
         watcher = weightwatcher.WeightWatcher(model=module)
-        return watcher.get_summary(watcher.analyze(min_evals=min_evals))
+        details = watcher.analyze(min_evals=min_evals)
+        if "status" in details:
+            # Where no power law fits a layer, the package has -1 for its exponent, and averages it too.
+            details.loc[details["status"] != "success", _FITTED] = float("nan")
+        return watcher.get_summary(details)
 
 
 def _module(stack: Stack, place: int) -> nn.Sequential:

@@ -53,7 +53,7 @@ class Contrastive(L.LightningModule):
     Args:
         embedder: What is trained.
         loss: Of the projections of two views.
-        optimizer: AdamW's settings.
+        optimizer: Settings of Adam or AdamW.
         total_steps: Length of the schedule.
         seed: Seed of what is random inside a step (dropout), keyed by the step.
         regression_weight: λ; used if the embedder has a regression head.
