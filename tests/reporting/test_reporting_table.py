@@ -264,6 +264,13 @@ def test_chance_row_is_left_out_on_request(tmp_path: Path) -> None:
     assert text == MARKDOWN.replace("| Chance | 10.0 | 0.00 |\n", "")
 
 
+def test_a_table_of_one_seed_does_not_speak_of_a_spread_over_seeds(tmp_path: Path) -> None:
+    records = write_results(tmp_path, {"peace": [{"m": Metric(0.5, 0.1, 0.4, 0.6)}]})
+    shown = render(one_column(), records)
+    assert "\nOne seed [95 % interval]; best in bold.\n" in shown.markdown and "over seeds" not in shown.markdown
+    assert "One seed {[}95 \\% interval{]}; best in bold, second" in shown.latex
+
+
 def test_equal_print_shares_the_rank_and_none_ranks_nothing(tmp_path: Path) -> None:
     results = {"peace": [{"m": Metric(0.90001)}], "flat": [{"m": Metric(0.9)}], "statistics": [{"m": Metric(0.8)}]}
     records = write_results(tmp_path, results)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from peace.reporting.printing import Printed, Rank, chance, flat, heads, paper, rows
 from peace.reporting.summary import Block, Cell, Summary
 
-_CELLS = "Mean ± standard deviation over seeds [95 % interval, mean over seeds]"
+_SEEDS = "Mean ± standard deviation over seeds [95 % interval, mean over seeds]"
+_ONE_SEED = "One seed [95 % interval]"
 _PAPER = "paper"
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "θ": "theta", "κ": "kappa",
@@ -46,8 +47,14 @@ def markdown(summary: Summary) -> str:
     parts += [f"# {flat(summary.title)}", flat(summary.caption)]
     for block in summary.blocks:
         parts += [f"## {flat(block.title)}", "\n".join(_markdown_lines(block))]
-    remarks = [f"{_CELLS}; best in bold.", *map(flat, summary.remarks)]
+    remarks = [f"{_cells(summary)}; best in bold.", *map(flat, summary.remarks)]
     return "\n\n".join([*parts, *remarks]) + "\n"
+
+
+def _cells(summary: Summary) -> str:
+    """What a cell holds."""
+    cells = (cell for block in summary.blocks for line in block.lines for cell in line.cells if cell)
+    return _SEEDS if any(cell.std is not None for cell in cells) else _ONE_SEED
 
 
 def _markdown_lines(block: Block) -> Iterable[str]:
@@ -69,7 +76,7 @@ def _markdown_row(texts: Iterable[str]) -> str:
 def latex(summary: Summary) -> str:
     """Returns the table as a LaTeX float for the packages booktabs and graphicx: one tabular a block, remarks below."""
     caption = f"{flat(summary.title).rstrip('.')}. {flat(summary.caption)}"
-    remarks = [f"{_CELLS}; best in bold, second best underlined.", *map(flat, summary.remarks)]
+    remarks = [f"{_cells(summary)}; best in bold, second best underlined.", *map(flat, summary.remarks)]
     return "\n".join(
         [
             f"% Written by `peace table {summary.experiment}` from the records: do not edit.",
