@@ -36,17 +36,22 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Autoencoding(Encoder, Protocol):
-    """What an encoder offers whose embeddings can be decoded.
-
-    One may have `read(stack)` beside it, which returns its tokens and what it knows of each node, the state that its
-    decoder takes as a third argument.
-    """
+    """What an encoder offers whose embeddings can be decoded."""
 
     def decoder(self, embedding_dim: int) -> nn.Module:
         """Returns a fresh decoder of the encoder's sizes: (embeddings [B, D], models of the graph wanted) -> models.
 
         The numbers of the models that it is given are not looked at, only their shapes.
         """
+        ...
+
+
+@runtime_checkable
+class NodeAutoencoding(Autoencoding, Protocol):
+    """What an encoder offers whose decoder takes the states of nodes as a third argument."""
+
+    def read(self, stack: Stack) -> tuple[Tensor, Sequence[Tensor]]:
+        """Returns tokens, and the states of each axis's nodes. Shapes: [B, L, output_dim], [B, n, H] each."""
         ...
 
 

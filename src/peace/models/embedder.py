@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from peace.aggregators import AGGREGATORS
-from peace.encoders import ENCODERS, Autoencoding
+from peace.encoders import ENCODERS, Autoencoding, NodeAutoencoding
 from peace.errors import InputError
 from peace.graph.reading import Reading
 from peace.graph.stack import Stack
@@ -119,8 +119,7 @@ class Embedder(nn.Module):
             raise ValueError("this embedder has no decoder")
         embeddings, decoded = [], []
         for stack in map(self.reading, batch):
-            # What an encoder knows of each node, where it has nodes, is for its decoder alone.
-            tokens, *nodes = self.encoder.read(stack) if hasattr(self.encoder, "read") else (self.encoder(stack),)
+            tokens, *nodes = self._read(stack)
             embeddings.append(self.aggregator(tokens))
             decoded.append(self.decoder(embeddings[-1], stack, *nodes))
         return torch.cat(embeddings), decoded
@@ -133,10 +132,14 @@ class Embedder(nn.Module):
         Raises:
             ValueError: The embedder has no decoder.
         """
-        if self.decoder is None or hasattr(self.encoder, "read"):
+        if self.decoder is None or isinstance(self.encoder, NodeAutoencoding):
             return self.autoencode(batch)[1]
         parts = embeddings.split([len(stack) for stack in batch])
         return [self.decoder(part, self.reading(stack)) for part, stack in zip(parts, batch, strict=True)]
+
+    def _read(self, stack: Stack) -> tuple[Tensor] | tuple[Tensor, Sequence[Tensor]]:
+        """Tokens, and what an encoder knows of each node, which is for its decoder alone."""
+        return self.encoder.read(stack) if isinstance(self.encoder, NodeAutoencoding) else (self.encoder(stack),)
 
     def project(self, embeddings: Tensor) -> Tensor:
         """Returns projections, which the loss compares. Shape: [B, D] -> [B, P]."""
