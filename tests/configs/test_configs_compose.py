@@ -49,6 +49,8 @@ SECTIONS = {"graph": Reading, "trainer": TrainerConfig, "optimizer": OptimizerCo
 GROUPS = [*REGISTRIES, *SECTIONS, "zoo", "augmentation", "producer"]
 KINDS = ("encoders", "aggregators", "augmentations", "losses", "baselines", "indexes", "datasets", "zoos", "tasks")
 EXPERIMENTS = experiments_with(folder("experiments"), "sweep.yaml")
+MANY = 43
+"""Commands of an experiment that take more than a few seconds to try."""
 
 
 def choices(*groups: str) -> list[tuple[str, str]]:
@@ -168,7 +170,10 @@ def test_every_recipe_is_one_that_can_be_trained(group: str, choice: str, monkey
     assert {run.split for shard in work for run in shard.runs} == {"train", "val", "test"}
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(name, marks=pytest.mark.slow if len(manifest(name, [0])) > MANY else ()) for name in EXPERIMENTS],
+)
 def test_every_command_of_an_experiment_is_one_that_can_run(
     experiment: str, empty_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

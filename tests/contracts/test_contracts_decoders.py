@@ -82,7 +82,12 @@ def small(models: int) -> Stack:
     return Stack.of(from_architecture(json.dumps(node)), tensors)
 
 
-@pytest.mark.parametrize("encoder", AUTOENCODERS)
+# One encoder of graphs and one of sequences learn in the default tests.
+@pytest.mark.parametrize(
+    "encoder",
+    [pytest.param(name, marks=() if name in {"network_gnn", "neuron_transformer"} else pytest.mark.slow)
+     for name in AUTOENCODERS],
+)  # fmt: skip
 def test_a_few_models_are_learnt_by_heart(encoder: str) -> None:
     few = {
         "neuron_transformer": ("max_tokens=5", "max_row=5"),

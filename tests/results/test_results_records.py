@@ -71,6 +71,7 @@ def test_tables_figures_and_the_page_are_what_records_and_points_say(
     assert re.fullmatch(r"\d+ files are what the records and points say\n", told.out)
 
 
+@pytest.mark.slow
 def test_every_experiment_with_records_is_checked_in_every_form() -> None:
     results = Results(ROOT / "results", EXPERIMENTS)
     compared = {path.relative_to(ROOT / "results").as_posix() for path in results.files(results.names())}
