@@ -33,7 +33,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pretrain(where: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "peace.cli", "pretrain", *WORDS, f"paths.runs={where}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def weights(where: Path) -> str:
