@@ -31,12 +31,15 @@ class Checkpointing(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: object, batch_idx: int
     ) -> None:
         """Writes if it is time to or training ends; the step, its optimiser and its schedule are complete here."""
-        # A signal may reach the processes of a training at different steps, or only one of them: all stop together.
-        self.stop.asked = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
+        # A signal may reach the processes of a training at different steps, or only one of them: all stop together. One
+        # that comes while they agree is for the next step, and must be neither acted on alone nor forgotten.
+        stopping = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
+        if stopping:
+            self.stop.asked = True
         done = trainer.global_step >= trainer.max_steps
-        if self.stop.asked or done or trainer.should_stop or trainer.global_step % self.every == 0:
+        if stopping or done or trainer.should_stop or trainer.global_step % self.every == 0:
             self._save(trainer)
-        if self.stop.asked and not done:
+        if stopping and not done:
             trainer.should_stop = True
             if not trainer.is_last_batch:
                 # Lightning looks at `val` before it stops, which takes time and which an uninterrupted run does not.
