@@ -20,6 +20,8 @@ TORCH: dict[str, Callable[[Tensor], Tensor]] = {
     "xavier_uniform": nn.init.xavier_uniform_,
     "xavier_normal": nn.init.xavier_normal_,
     "orthogonal": nn.init.orthogonal_,
+    "unit_uniform": nn.init.uniform_,
+    "unit_normal": nn.init.normal_,
 }
 
 
@@ -40,9 +42,12 @@ def test_weights_follow_the_named_distribution(method: str, layer: str) -> None:
         "xavier_uniform": math.sqrt(6 / (fan_in + fan_out)),
         "xavier_normal": math.sqrt(2 / (fan_in + fan_out)),
         "truncated_normal": 1 / math.sqrt(fan_in),
+        "unit_normal": 1.0,
+        "unit_uniform": 1.0,
     }[method]
     normal = stats.truncnorm(-2, 2, 0, scale) if method == "truncated_normal" else stats.norm(0, scale)
-    distribution = stats.uniform(-scale, 2 * scale) if method.endswith("uniform") else normal
+    low = 0.0 if method == "unit_uniform" else -scale
+    distribution = stats.uniform(low, scale - low) if method.endswith("uniform") else normal
     weights = drawn(layer, method).flatten()
     assert stats.kstest(weights.numpy(), distribution.cdf).pvalue > 0.01
     assert not method.endswith("uniform") or weights.abs().max() <= scale
@@ -56,7 +61,8 @@ def test_weights_spread_as_those_of_torch_do(method: str, layer: str) -> None:
     ours = drawn(layer, method)
     # 60,000 numbers each: the standard error of a deviation is about 0.3 %.
     assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.015)
-    assert ours.mean().abs() < 4 * ours.std() / ours.numel() ** 0.5
+    centre = 0.5 if method == "unit_uniform" else 0.0
+    assert (ours.mean() - centre).abs() < 4 * ours.std() / ours.numel() ** 0.5
     if method.endswith("uniform"):
         assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.001)
 

@@ -46,11 +46,15 @@ INITIALISATIONS: dict[str, Draw] = {
     "xavier_normal": _normal(lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out))),
     "truncated_normal": _truncated,
     "orthogonal": _orthogonal,
+    "unit_uniform": lambda keys, shape, fan_in, fan_out: seeding.uniform(keys, *shape, dtype=torch.float64),
+    "unit_normal": _normal(lambda fan_in, fan_out: 1.0),
 }
 """Weight distributions by name (Glorot and Bengio 2010; He et al. 2015, arXiv:1502.01852; Saxe et al. 2014,
-arXiv:1312.6120). `uniform` is torch's own default, U(±1/√fan_in); `normal` has the standard deviation 1/√fan_in, and
-`truncated_normal` is the same without what lies beyond two of them. Schürholt et al. 2021 (arXiv:2110.15288, table 9)
-name the first six without their scales. Biases start at zero."""
+arXiv:1312.6120). `uniform` is torch's own default of a layer, U(±1/√fan_in); `normal` has the standard deviation
+1/√fan_in, and `truncated_normal` is the same without what lies beyond two of them. `unit_uniform` is U(0, 1) and
+`unit_normal` N(0, 1), whatever the layer: what `torch.nn.init.uniform_` and `normal_` do when told nothing, and what
+the authors' code of Schürholt et al. 2021 (arXiv:2110.15288, table 9) means by uniform and normal. Biases start at
+zero."""
 
 WITH_STD = ("normal", "truncated_normal")
 """Those whose standard deviation (of the normal distribution, before any truncation) may be given instead."""

@@ -36,6 +36,15 @@ class Optimizer:
         """Refuses an unknown name."""
         if self.name not in self.NAMES:
             raise InputError(f"unknown zoo optimiser '{self.name}'", do=did_you_mean(self.name, self.NAMES))
+        self.decays = bool(self.weight_decay.any())
+
+    def started(self, weights: Tensor) -> dict[str, Tensor]:
+        """Returns the state, before the first step that of no step at all. Shape of the weights: [M, P]."""
+        if not self.state:
+            moments = {"sgd": (), "momentum": ("first",), "rmsprop": ("second",)}.get(self.name, ("first", "second"))
+            self.state = {name: torch.zeros_like(weights) for name in moments}
+            self.state["steps"] = torch.zeros_like(self.learning_rate, dtype=torch.float64)
+        return self.state
 
     def step(self, weights: Tensor, gradient: Tensor, active: Tensor | None = None) -> Tensor:
         """Returns the weights after one step.
@@ -45,39 +54,32 @@ class Optimizer:
             gradient: Shape [M, P].
             active: Which models take the step, the others and their moments stay as they are. Shape: [M, 1] bool.
         """
-        if not self.state:
-            moments = {"sgd": (), "momentum": ("first",), "rmsprop": ("second",)}.get(self.name, ("first", "second"))
-            self.state = {name: torch.zeros_like(weights) for name in moments}
-            self.state["steps"] = torch.zeros_like(self.learning_rate, dtype=torch.float64)
-        stepped, state = self._update(weights, gradient)
-        if active is not None:
-            stepped = torch.where(active, stepped, weights)
-            state = {name: torch.where(active, new, self.state[name]) for name, new in state.items()}
-        self.state = state
+        self.started(weights)
+        if active is None:
+            return self._update(weights, gradient)
+        before = {name: value.clone() for name, value in self.state.items()}
+        stepped = torch.where(active, self._update(weights, gradient), weights)
+        self.state = {name: torch.where(active, value, before[name]) for name, value in self.state.items()}
         return stepped
 
-    def _update(self, weights: Tensor, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        steps = self.state["steps"] + 1
+    def _update(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """Returns the weights of all models after the step; moments change in place, which keeps them in the cache."""
+        state = self.state
+        steps = state["steps"].add_(1)
         if self.name == "adamw":
             weights = weights * (1 - self.learning_rate * self.weight_decay)
-        elif self.weight_decay.any():
+        elif self.decays:
             gradient = torch.addcmul(gradient, self.weight_decay, weights)
         if self.name == "sgd":
-            return weights - self.learning_rate * gradient, {"steps": steps}
+            return weights - self.learning_rate * gradient
         if self.name == "momentum":
-            first = torch.add(gradient, self.state["first"], alpha=MOMENTUM)
-            return weights - self.learning_rate * first, {"first": first, "steps": steps}
+            return weights - self.learning_rate * state["first"].mul_(MOMENTUM).add_(gradient)
         if self.name == "rmsprop":
-            second = (self.state["second"] * 0.99).addcmul_(gradient, gradient, value=0.01)
-            spread = second.sqrt().add_(1e-8)
-            return torch.addcdiv(weights, self.learning_rate * gradient, spread, value=-1), {
-                "second": second, "steps": steps,
-            }  # fmt: skip
-        first = torch.lerp(self.state["first"], gradient, 0.1)
-        second = (self.state["second"] * 0.999).addcmul_(gradient, gradient, value=0.001)
+            spread = state["second"].mul_(0.99).addcmul_(gradient, gradient, value=0.01).sqrt().add_(1e-8)
+            return torch.addcdiv(weights, self.learning_rate * gradient, spread, value=-1)
+        first = state["first"].lerp_(gradient, 0.1)
+        second = state["second"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         # The corrections in float64, as torch has them: 1 - 0.999 in float32 is wrong by 5e-5 of its value.
         rate = (self.learning_rate / (1 - 0.9**steps)).to(weights.dtype)
         root = (1 - 0.999**steps).rsqrt().to(weights.dtype)
-        spread = second.sqrt().mul_(root).add_(1e-8)
-        stepped = torch.addcdiv(weights, first * rate, spread, value=-1)
-        return stepped, {"first": first, "second": second, "steps": steps}
+        return torch.addcdiv(weights, first * rate, second.sqrt().mul_(root).add_(1e-8), value=-1)

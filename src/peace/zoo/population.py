@@ -16,6 +16,7 @@ from peace.datasets.images import ImageData
 from peace.datasets.tasks import Task
 from peace.zoo import architectures
 from peace.zoo.corruptions import NONE, Corruption
+from peace.zoo.dense import Dense
 from peace.zoo.initialisation import initialise
 from peace.zoo.lessons import Lessons
 from peace.zoo.optimizers import Optimizer
@@ -55,6 +56,9 @@ class Plan:
     batch_size: int
     checkpoints: tuple[int, ...]
 
+
+_STEPS = 100
+"""Steps of small networks from one question whether to stop to the next: a fraction of a second."""
 
 NO_TARGET = -100
 """What stands for the class of an image that a model neither learns from nor is tested on."""
@@ -133,6 +137,8 @@ class Population:
         self.lessons = self._lessons()
         self.dropout = self._column("dropout")
         self.drops = bool(self.dropout.any())
+        plain = not self.drops and not self.lessons.change_images
+        self.dense = Dense.of(self.module, plan.optimizer, plan.batch_size) if plain else None
 
     def _lessons(self) -> Lessons:
         corruptions, seeds = ([getattr(member, name) for member in self.members] for name in ("corruption", "seed"))
@@ -168,7 +174,10 @@ class Population:
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def epoch(self, position: Position, stop: Callable[[], bool] = lambda: False) -> Iterator[Position]:
-        """Trains to the end of the current epoch, yielding after each step; returns early where `stop` says so."""
+        """Trains to the end of the current epoch; returns early where `stop` says so.
+
+        It yields and asks after each step, where networks are small after a hundred.
+        """
         keys = seeding.keys(self.seeds, "order", position.epoch)
         order = seeding.permutations(keys, self.train.indices.shape[1], self.train.counts)
         images = self.train.indices.gather(1, order)
@@ -176,9 +185,15 @@ class Population:
         targets = self.lessons.targets.gather(1, images).clamp_(min=0).long()
         size = self.plan.batch_size
         while position.step < self.steps and not stop():
-            part = slice(position.step * size, (position.step + 1) * size)
-            self._step(position, images[:, part], targets[:, part])
-            position.step += 1
+            if self.dense:
+                steps = range(position.step, min(position.step + _STEPS, self.steps))
+                given = (self.pixels, images, targets, self.train.counts, steps)
+                position.weights = self.dense.train(position.weights, position.optimizer, *given)
+                position.step = steps.stop
+            else:
+                part = slice(position.step * size, (position.step + 1) * size)
+                self._step(position, images[:, part], targets[:, part])
+                position.step += 1
             yield position
         if position.step == self.steps:
             position.epoch, position.step = position.epoch + 1, 0

@@ -1,0 +1,102 @@
+"""The compiled loop over small dense networks trains each of them as the plain one-model loop does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zoo_cases import members, plan
+
+from peace.datasets.images import ImageData
+from peace.zoo import architectures
+from peace.zoo.dense import Dense
+from peace.zoo.population import Plan, Population, Position
+from peace.zoo.reference import train_alone
+
+
+def built(hidden: list[int], activation: str = "tanh", dropout: bool = False) -> nn.Sequential:
+    given = {"name": "mlp", "hidden": hidden, "activation": activation, "dropout": dropout}
+    return architectures.build(given | {"input_shape": [2, 2, 2], "outputs": 3})
+
+
+def small(hidden: list[int], activation: str, bias: bool, batch_size: int) -> Plan:
+    chosen = plan("mlp", "adam", activation, batch_size=batch_size)
+    return replace(chosen, architecture=chosen.architecture | {"hidden": hidden, "bias": bias})
+
+
+def trained(population: Population, position: Position, epochs: int) -> Tensor:
+    while position.epoch < epochs:
+        for _ in population.epoch(position):
+            pass
+    return position.weights
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize("hidden", [[3], [3, 4, 5]])
+def test_every_model_ends_as_if_trained_alone(
+    hidden: list[int], activation: str, bias: bool, batch_size: int, tiny: ImageData
+) -> None:
+    """Models with images of their own in number, classes, decay and rate, some of which rest at the end of an epoch."""
+    chosen, own = small(hidden, activation, bias, batch_size), members()
+    population = Population(chosen, own, tiny, torch.float64)
+    assert population.dense is not None
+    start = population.start()
+    before, weights = start.weights, trained(population, start, chosen.epochs)
+    for member, first, last in zip(own, before, weights, strict=True):
+        alone = train_alone(chosen, member, tiny, torch.float64)
+        expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+        assert (last - expected).abs().max() < 1e-10 < 1e-3 < (last - first).abs().max()
+
+
+def test_single_precision_differs_by_rounding(tiny: ImageData) -> None:
+    chosen, own = small([3], "tanh", True, 2), members()
+    exact, rounded = (
+        trained(population, population.start(), chosen.epochs)
+        for population in (Population(chosen, own, tiny, dtype) for dtype in (torch.float64, torch.float32))
+    )
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 1e-4
+
+
+def test_an_epoch_goes_on_where_it_stopped_to_the_bit(tiny: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    population = Population(small([3], "tanh", True, 1), members(), tiny)
+    whole = trained(population, population.start(), 2)
+    monkeypatch.setattr("peace.zoo.population._STEPS", 7)
+    position, asked = population.start(), iter(range(4))
+    assert len(list(population.epoch(position, stop=lambda: next(asked, None) is None))) == 4
+    assert (position.epoch, position.step) == (0, 28)
+    kept, copy = position.weights, position.weights.clone()
+    assert torch.equal(trained(population, position, 2), whole)
+    assert torch.equal(kept, copy)
+
+
+def test_a_model_is_the_same_to_the_bit_among_others_and_alone(tiny: ImageData) -> None:
+    chosen, own = small([3], "relu", True, 1), members()
+    own[1] = replace(own[1], learning_rate=1e30)
+    together, alone = (
+        trained(population, population.start(), 3)
+        for population in (Population(chosen, own, tiny), Population(chosen, own[2:3], tiny))
+    )
+    assert torch.equal(together[2], alone[0]) and not together[1].isfinite().all()
+
+
+def test_others_are_not_of_this_kind() -> None:
+    assert Dense.of(built([5]), "adam", 1) is not None
+    assert Dense.of(built([5]), "adamw", 1) is None
+    cnn = {"name": "cnn", "channels": [2], "kernels": [2], "pools": [1], "hidden": [], "input_shape": [1, 3, 3]}
+    convolutional = architectures.build(cnn | {"activation": "tanh", "outputs": 2})
+    mixed = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    for module in (built([5], "gelu"), built([5], dropout=True), built([]), convolutional, mixed):
+        assert Dense.of(module, "adam", 1) is None
+
+
+def test_large_batches_are_not_small() -> None:
+    assert Dense.of(built([8]), "adam", 8) is not None
+    assert Dense.of(built([8]), "adam", 9) is None
+
+
+def test_members_with_dropout_or_changed_images_are_trained_otherwise(tiny: ImageData) -> None:
+    chosen = small([3], "tanh", True, 1)
+    assert Population(chosen, [replace(members()[0], dropout=0.1)], tiny).dense is None
