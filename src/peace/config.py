@@ -137,8 +137,8 @@ def _split(word: str) -> tuple[str, object]:
         raise InputError("cannot read the value", where=f"the word '{word}'", got=text, expected="YAML") from error
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML whose `1e-4` is a number, as in YAML 1.2."""
+class _Yaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML whose `1e-4` is a number, as in YAML 1.2; by the C parser, where PyYAML has it, in a tenth of the time."""
 
 
 _Yaml.add_implicit_resolver(
