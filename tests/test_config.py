@@ -155,6 +155,7 @@ REFUSED = [
     ("pretrain", [], r"no value for 'experiment'; write experiment=\.\.\. on the command line\."),
     ("open", [], "no value for 'encoder'; write encoder="),
     ("open", ["encoder.width=3"], "Missing mandatory value: encoder"),
+    ("base", ["seed=x\udcff"], "cannot read the value in the word"),
     ("base", ["sead=1"], r"unknown key 'sead'; did you mean 'seed'\?"),
     ("base", ["encodr.num_layers=1"], r"unknown key 'encodr.num_layers'; did you mean 'encoder'\?"),
     ("base", ["paths.run=here"], r"unknown key 'paths.run'; did you mean 'runs'\?"),

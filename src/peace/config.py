@@ -133,7 +133,7 @@ def _split(word: str) -> tuple[str, object]:
         raise InputError(f"cannot read the word '{word}'", expected="key=value", do="write for instance seed=1")
     try:
         return key, yaml.load(text, Loader=_Yaml)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         raise InputError("cannot read the value", where=f"the word '{word}'", got=text, expected="YAML") from error
 
 

@@ -47,4 +47,5 @@ def test_a_process_that_no_signal_reached_stops_with_the_others(tmp_path: Path) 
     trainer = Trainer(stop, late=False)
     trainer.reduce_boolean_decision = lambda asked, all: True
     Checkpointing(tmp_path / "last.ckpt", 100, stop).on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
-    assert (trainer.should_stop, trainer.saved, stop.asked) == (True, 1, True)
+    # Nobody has pressed Ctrl-C here yet, so that the next time is not the second.
+    assert (trainer.should_stop, trainer.saved, stop.asked) == (True, 1, False)

@@ -9,6 +9,7 @@ from zoo_cases import members, plan
 
 from peace.datasets.images import ImageData
 from peace.zoo import architectures
+from peace.zoo.corruptions import Backdoor, LabelNoise
 from peace.zoo.dense import Dense
 from peace.zoo.population import Plan, Population, Position
 from peace.zoo.reference import train_alone
@@ -97,6 +98,26 @@ def test_large_batches_are_not_small() -> None:
     assert Dense.of(built([8]), "adam", 9) is None
 
 
-def test_members_with_dropout_or_changed_images_are_trained_otherwise(tiny: ImageData) -> None:
-    chosen = small([3], "tanh", True, 1)
-    assert Population(chosen, [replace(members()[0], dropout=0.1)], tiny).dense is None
+def test_wrong_classes_are_learnt_as_alone(tiny: ImageData) -> None:
+    chosen, own = small([3], "tanh", True, 2), [replace(members()[0], corruption=LabelNoise(0.5))]
+    population = Population(chosen, own, tiny, torch.float64)
+    assert population.dense is not None
+    alone = train_alone(chosen, own[0], tiny, torch.float64)
+    expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+    weights = trained(population, population.start(), chosen.epochs)[0]
+    clean = Population(chosen, members()[:1], tiny, torch.float64)
+    assert (weights - expected).abs().max() < 1e-10
+    assert (weights - trained(clean, clean.start(), chosen.epochs)[0]).abs().max() > 1e-3
+
+
+def test_dropout_and_changed_images_are_trained_otherwise(tiny: ImageData) -> None:
+    chosen, sound = small([3], "tanh", True, 1), members()[0]
+    for changed in (replace(sound, dropout=0.1), replace(sound, corruption=Backdoor())):
+        assert Population(chosen, [sound, changed], tiny).dense is None
+
+
+def test_images_of_another_size_are_refused(tiny: ImageData) -> None:
+    population = Population(small([3], "tanh", True, 1), members(), tiny)
+    population.pixels = population.pixels[:, :35]
+    with pytest.raises(ValueError, match="images of 35 numbers for networks of 36 inputs"):
+        next(population.epoch(population.start()))

@@ -279,40 +279,46 @@ def test_a_corrupted_zoo_stopped_again_and_again_is_the_same_zoo(
 # --- snapshots
 
 
-def population_in_training() -> Population:
-    member = Member(Task("tetris"), 3, "normal", 0.01, dropout=0.2, weight_decay=0.1)
+def population_in_training(compiled: bool = False) -> Population:
+    """One with dropout, or of those that a compiled loop trains, in steps of a hundred batches of four."""
+    member = Member(Task("tetris"), 3, "normal", 0.01, dropout=0.0 if compiled else 0.2, weight_decay=0.1)
     shape = {
         "name": "mlp",
         "hidden": [4],
         "activation": "relu",
         "input_shape": [1, 4, 4],
         "outputs": 4,
-        "dropout": True,
+        "dropout": not compiled,
     }
-    return Population(Plan(shape, "adamw", 3, 128, (1, 3)), [member, member], images.load("tetris"))
+    optimizer, batch = ("adam", 4) if compiled else ("adamw", 128)
+    population = Population(Plan(shape, optimizer, 3, batch, (1, 3)), [member, member], images.load("tetris"))
+    assert (population.dense is not None) == compiled
+    return population
 
 
-@pytest.mark.parametrize("steps", [0, 1, 5, 8])
-def test_a_snapshot_goes_on_bit_for_bit(steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("steps", "compiled"), [(0, False), (1, False), (5, False), (8, False), (0, True), (1, True), (3, True)]
+)
+def test_a_snapshot_goes_on_bit_for_bit(steps: int, compiled: bool, tmp_path: Path) -> None:
     def finished(population: Population, position: Any) -> Tensor:
         while position.epoch < 3:
             for _ in population.epoch(position):
                 pass
         return position.weights
 
-    population = population_in_training()
+    population = population_in_training(compiled)
     position = population.start()
     left = iter(range(steps))
     for _ in population.epoch(position, stop=lambda: next(left, None) is None):
         pass
     kept = {12: (position.weights + 1, {"test_loss": torch.tensor([1.0, 2.0])}), 1: (position.weights, {})}
     Snapshot(tmp_path / "at", population).save(position, kept)
-    resumed, found = Snapshot(tmp_path / "at", population_in_training()).load()
+    resumed, found = Snapshot(tmp_path / "at", population_in_training(compiled)).load()
     assert (resumed.epoch, resumed.step) == (position.epoch, position.step)
     assert list(found) == [1, 12] and torch.equal(found[12][0], kept[12][0])
     assert found[12][1].keys() == {"test_loss"} and torch.equal(found[12][1]["test_loss"], torch.tensor([1.0, 2.0]))
     assert found[1][1] == {}
-    assert torch.equal(finished(population_in_training(), resumed), finished(population, position))
+    assert torch.equal(finished(population_in_training(compiled), resumed), finished(population, position))
 
 
 def test_a_damaged_snapshot_is_refused(tmp_path: Path) -> None:

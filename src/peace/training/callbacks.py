@@ -34,8 +34,6 @@ class Checkpointing(L.Callback):
         # A signal may reach the processes of a training at different steps, or only one of them: all stop together. One
         # that comes while they agree is for the next step, and must be neither acted on alone nor forgotten.
         stopping = trainer.strategy.reduce_boolean_decision(self.stop.asked, all=False)
-        if stopping:
-            self.stop.asked = True
         done = trainer.global_step >= trainer.max_steps
         if stopping or done or trainer.should_stop or trainer.global_step % self.every == 0:
             self._save(trainer)

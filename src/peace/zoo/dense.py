@@ -76,9 +76,14 @@ class Dense:
             counts: How many are its own; a network whose images are used up rests. Shape: [M] int64.
             steps: Which steps.
 
+        Raises:
+            ValueError: The images have another size than the networks' input.
+
         Shape:
             [M, P].
         """
+        if pixels.shape[1] != self.shape.sizes[0]:
+            raise ValueError(f"images of {pixels.shape[1]} numbers for networks of {self.shape.sizes[0]} inputs")
         state = optimizer.started(weights)
         weights = weights.detach().clone(memory_format=torch.contiguous_format)
         moments = (state[name].numpy() for name in ("first", "second", "steps"))
@@ -100,7 +105,8 @@ class _Shape(NamedTuple):
 
 
 # Sums may be taken in any order, the same at each call; a division by zero is infinite, as in torch.
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", inline="always", fastmath={"reassoc", "contract"})
+# Compiled anew by each process, in some seconds: files of compiled code would want a folder that can be written.
+_compiled = numba.njit(nogil=True, error_model="numpy", inline="always", fastmath={"reassoc", "contract"})
 
 
 @_compiled
@@ -148,7 +154,7 @@ def _propagate(
             if layer == depth - 1:
                 state[depth, row] = total
             elif shape.activation == 0:
-                # A tenth of the time of the library's, and as exact beside 1.
+                # A tenth of the time of the library's, and wrong by no more than the rounding of 1.
                 state[layer + 1, row] = one - two / (math.exp(two * total) + one)
             elif shape.activation == 1:
                 state[layer + 1, row] = one / (one + math.exp(-total))

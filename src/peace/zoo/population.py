@@ -1,5 +1,8 @@
 """Populations trained together: all models of one architecture as stacked tensors in one process.
 
+Small networks of linear layers are trained by a compiled loop instead (`peace.zoo.dense`), where no model of the
+population has dropout or changed images; which of the two it is moves weights by rounding alone.
+
 Each model has its own seed, task, initialisation, learning rate, weight decay, dropout, share of the training set and
 corruption of it, and comes out as if it had been trained alone: everything random is a pure function of its seed, the
 epoch and the step (see `peace.seeding`), and no operation mixes models.
