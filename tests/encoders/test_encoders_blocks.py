@@ -7,7 +7,8 @@ from peace.encoders.neuron_transformer import NeuronTransformer
 from peace.errors import InputError
 
 
-def test_blocks_are_torchs_where_nothing_is_dropped() -> None:
+@pytest.mark.parametrize("length", [5, 40])
+def test_blocks_are_torchs_where_nothing_is_dropped(length: int) -> None:
     torch.manual_seed(0)
     own = Blocks(8, 2, 2, 16, 0.1).eval().double()
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True, activation="relu")
@@ -19,8 +20,11 @@ def test_blocks_are_torchs_where_nothing_is_dropped() -> None:
             b.load_state_dict(a.state_dict())
         theirs.self_attn.in_proj_weight.data.copy_(mine.project.weight)
         theirs.self_attn.in_proj_bias.data.copy_(mine.project.bias)
-    tokens = torch.randn(3, 5, 8, dtype=torch.float64)
-    torch.testing.assert_close(own(tokens), other(tokens), rtol=1e-10, atol=1e-12)
+    tokens = torch.randn(3, length, 8, dtype=torch.float64)
+    expected = other(tokens)
+    torch.testing.assert_close(own(tokens), expected, rtol=1e-10, atol=1e-12)
+    for kept in (1, 4):
+        torch.testing.assert_close(own(tokens, kept), expected[:, :kept], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.93])

@@ -12,6 +12,7 @@ from peace.errors import InputError
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 _WORD = 1 << 16
+_SHORT = 32
 
 
 class Blocks(nn.Module):
@@ -45,10 +46,15 @@ class Blocks(nn.Module):
                              expected="a multiple", do="change encoder.num_heads")  # fmt: skip
         self.blocks = nn.ModuleList(_Block(dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Returns the tokens after all blocks."""
-        for block in self.blocks:
-            tokens = block(tokens)
+    def forward(self, tokens: Tensor, kept: int | None = None) -> Tensor:
+        """Returns the tokens after all blocks, or the first ones of them.
+
+        Args:
+            tokens: Shape: [B, n, dim].
+            kept: How many are wanted; the last block makes no others. None is all.
+        """
+        for place, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, kept if place == len(self.blocks) else None)
         return tokens
 
 
@@ -87,7 +93,7 @@ class SequenceEncoder(nn.Module):
         if self.compression is None:
             return self.norm(self.blocks(tokens))
         first = self.compression.expand(len(tokens), 1, -1).to(tokens)
-        return self.norm(self.blocks(torch.cat([first, tokens], dim=1))[:, :1])
+        return self.norm(self.blocks(torch.cat([first, tokens], dim=1), kept=1))
 
     def decoder(self, embedding_dim: int) -> "SequenceDecoder":
         """Returns a fresh decoder of the same sizes."""
@@ -125,19 +131,29 @@ class _Block(nn.Module):
         self.project, self.join = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.perceptron = nn.Sequential(nn.Linear(dim, feedforward_dim), nn.ReLU(), nn.Linear(feedforward_dim, dim))
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, kept: int | None) -> Tensor:
         rate = self.dropout if self.training else 0.0
-        tokens = tokens + dropped(self._attended(self.attention_norm(tokens)), rate)
+        tokens = tokens[:, :kept] + dropped(self._attended(self.attention_norm(tokens), kept), rate)
         return tokens + dropped(self.perceptron(self.norm(tokens)), rate)
 
-    def _attended(self, tokens: Tensor) -> Tensor:
-        heads = self.project(tokens).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    def _attended(self, tokens: Tensor, kept: int | None) -> Tensor:
+        weights, biases = (part.tensor_split([tokens.shape[2]]) for part in (self.project.weight, self.project.bias))
+        query = F.linear(tokens[:, :kept], weights[0], biases[0]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        both = F.linear(tokens, weights[1], biases[1]).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        heads = (query, *both.unbind(0))
         if tokens.device.type == "cpu":
             # On processors the backward pass of attention in bfloat16 takes nine times as long as in float32.
-            heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
+            heads = tuple(head.to(torch.promote_types(head.dtype, torch.float32)) for head in heads)
         with torch.autocast(tokens.device.type, enabled=tokens.device.type != "cpu"):
-            found = F.scaled_dot_product_attention(*heads.unbind(0))
+            found = _attention(*heads)
         return self.join(found.transpose(1, 2).flatten(2))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    if query.device.type == "cpu" and key.shape[2] <= _SHORT:
+        # Torch's fused kernel takes twice as long on sequences that are shorter than its blocks.
+        return (query @ key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 def dropped(x: Tensor, rate: float) -> Tensor:
