@@ -23,27 +23,27 @@ def check_decodable(augmentations: Iterable[Augmentation]) -> None:
     """Refuses an order of augmentations in which `view` cannot tell what a decoder should give back.
 
     Raises:
-        InputError: One that leaves functions as they are comes after one that does not.
+        InputError: One whose weights it should give back comes after one of which it should not.
     """
     changed = ""
     for augmentation in augmentations:
         name = type(augmentation).__name__.lower()
-        if augmentation.preserves and isinstance(augmentation, Transform) and changed:
+        if augmentation.decoded and isinstance(augmentation, Transform) and changed:
             raise InputError(f"'{name}' comes after '{changed}'", where="'augmentation'",
-                             expected="what leaves functions as they are first, where there is a decoder",
+                             expected="what a decoder gives back as it is first",
                              do="change their order")  # fmt: skip
-        changed = changed if augmentation.preserves else name
+        changed = changed if augmentation.decoded else name
 
 
 def view(stack: Stack, augmentations: Iterable[Augmentation], generator: torch.Generator) -> tuple[Stack, Stack]:
     """Returns a view of a stack, every augmentation transforming in turn, and what a decoder should make of it.
 
-    That is the view before anything but the models' functions was changed: renumbered where the view is, and whole
-    where part of the view is erased. What follows such a change is not in it.
+    That is the view before the first change that is not `decoded`: renumbered where the view is, whole where part of the
+    view is erased (unless the erasing says otherwise), and without its noise. What follows such a change is not in it.
     """
     original = stack
     for augmentation in augmentations:
         same = stack is original
         stack = augmentation.transform(stack, generator)
-        original = stack if same and augmentation.preserves else original
+        original = stack if same and augmentation.decoded else original
     return stack, original
