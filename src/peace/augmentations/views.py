@@ -38,8 +38,8 @@ def check_decodable(augmentations: Iterable[Augmentation]) -> None:
 def view(stack: Stack, augmentations: Iterable[Augmentation], generator: torch.Generator) -> tuple[Stack, Stack]:
     """Returns a view of a stack, every augmentation transforming in turn, and what a decoder should make of it.
 
-    That is the view before the first change that is not `decoded`: renumbered where the view is, whole where part of the
-    view is erased (unless the erasing says otherwise), and without its noise. What follows such a change is not in it.
+    That is the view before the first change that is not `decoded`: renumbered where the view is, whole where part of
+    the view is erased (unless the erasing says otherwise), without its noise, and without all that follows.
     """
     original = stack
     for augmentation in augmentations:
