@@ -96,7 +96,7 @@ def test_what_is_not_restored_a_decoder_gives_back_erased_but_without_noise() ->
         check_decodable([Noise(0.1), RandomErasing(restored=False)])
 
 
-def test_what_leaves_functions_alone_comes_first() -> None:
+def test_what_a_decoder_is_to_make_comes_first() -> None:
     check_decodable([Permutation(), RandomErasing()])
     with pytest.raises(InputError, match="'permutation' comes after 'randomerasing'"):
         check_decodable([RandomErasing(), Permutation()])

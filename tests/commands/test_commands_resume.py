@@ -16,7 +16,7 @@ from peace.config import folder
 WORDS = [
     "hyper_representations/table5_tetris_seed", "zoo.seeds=40", "zoo.epochs=4", "zoo.shard_size=40",
     "trainer.max_steps=60", "trainer.steps_per_epoch=10", "trainer.checkpoint_every=4", "trainer.val_models=64",
-    "sampler.batch_size=16", "tracking=none",
+    "sampler.batch_size=16", "encoder.dropout=0.1", "tracking=none",
 ]  # fmt: skip
 
 

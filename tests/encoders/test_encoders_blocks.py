@@ -7,7 +7,7 @@ from peace.encoders.neuron_transformer import NeuronTransformer
 from peace.errors import InputError
 
 
-@pytest.mark.parametrize("length", [5, 40])
+@pytest.mark.parametrize("length", [5, 32, 33])
 def test_blocks_are_torchs_where_nothing_is_dropped(length: int) -> None:
     torch.manual_seed(0)
     own = Blocks(8, 2, 2, 16, 0.1).eval().double()
@@ -20,11 +20,23 @@ def test_blocks_are_torchs_where_nothing_is_dropped(length: int) -> None:
             b.load_state_dict(a.state_dict())
         theirs.self_attn.in_proj_weight.data.copy_(mine.project.weight)
         theirs.self_attn.in_proj_bias.data.copy_(mine.project.bias)
-    tokens = torch.randn(3, length, 8, dtype=torch.float64)
-    expected = other(tokens)
-    torch.testing.assert_close(own(tokens), expected, rtol=1e-10, atol=1e-12)
+    tokens = torch.randn(3, length, 8, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(own(tokens), other(tokens), rtol=1e-10, atol=1e-12)
     for kept in (1, 4):
-        torch.testing.assert_close(own(tokens, kept), expected[:, :kept], rtol=1e-10, atol=1e-12)
+        found, expected = own(tokens, kept), other(tokens)[:, :kept]
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+        weight = torch.randn_like(expected)
+        slopes = (torch.autograd.grad((made * weight).sum(), tokens)[0] for made in (found, expected))
+        torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_in_bfloat16_blocks_are_near_those_in_float32(length: int) -> None:
+    torch.manual_seed(0)
+    blocks, tokens = Blocks(8, 2, 2, 16, 0.1).eval(), torch.randn(3, length, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = blocks(tokens, 1)
+    assert (found - blocks(tokens, 1)).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.93])

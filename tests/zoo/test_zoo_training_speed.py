@@ -21,7 +21,7 @@ def measure() -> ModuleType:
 
 @pytest.mark.slow
 def test_the_record_holds_the_times_and_the_agreement(measure: ModuleType, tmp_path: Path) -> None:
-    zoo = ("zoo=tetris_seed", "zoo.seeds=3", "zoo.epochs=2", "zoo.learning_rates=[0.01]")
+    zoo = (*measure.ZOO, "zoo.seeds=3", "zoo.epochs=2", "zoo.learning_rates=[0.01]")
     path = measure.main(["seed=5", f"paths.results={tmp_path}"], zoo)
     (record,) = read_records(tmp_path / "records", EXPERIMENT)
     assert path == tmp_path / "records" / EXPERIMENT / "population" / "seed5.json"

@@ -33,8 +33,8 @@ class Augmentation(Protocol):
     """One way in which views differ: another model in the place of the first, or other weights.
 
     Attributes:
-        decoded: Whether a decoder should give weights back as this leaves them, as it should where a view computes
-            what the model computes; of any other change it should give back what was there before.
+        decoded: Whether what a decoder is to make has this change, as it should where a view computes what the model
+            computes; else it is what was there before.
     """
 
     decoded: bool

@@ -23,14 +23,14 @@ def check_decodable(augmentations: Iterable[Augmentation]) -> None:
     """Refuses an order of augmentations in which `view` cannot tell what a decoder should give back.
 
     Raises:
-        InputError: One whose weights it should give back comes after one of which it should not.
+        InputError: A change that it should make comes after one that it should not.
     """
     changed = ""
     for augmentation in augmentations:
         name = type(augmentation).__name__.lower()
         if augmentation.decoded and isinstance(augmentation, Transform) and changed:
             raise InputError(f"'{name}' comes after '{changed}'", where="'augmentation'",
-                             expected="what a decoder gives back as it is first",
+                             expected="the changes that a decoder is to make first",
                              do="change their order")  # fmt: skip
         changed = changed if augmentation.decoded else name
 

@@ -13,6 +13,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 _WORD = 1 << 16
 _SHORT = 32
+"""Tokens up to which attention on a processor is plain products: torch's fused kernel takes twice as long on them."""
 
 
 class Blocks(nn.Module):
@@ -32,7 +33,7 @@ class Blocks(nn.Module):
         InputError: `dim` is no multiple of `num_heads`.
 
     Shape:
-        [B, n, dim] -> [B, n, dim].
+        [B, n, dim] -> [B, n, dim], or [B, kept, dim].
 
     Reference:
         Vaswani et al. 2017, arXiv:1706.03762, sections 3 and 5.4; normalisation before each part instead of after it as
@@ -53,9 +54,10 @@ class Blocks(nn.Module):
             tokens: Shape: [B, n, dim].
             kept: How many are wanted; the last block makes no others. None is all.
         """
-        for place, block in enumerate(self.blocks, start=1):
-            tokens = block(tokens, kept if place == len(self.blocks) else None)
-        return tokens
+        *first, last = self.blocks
+        for block in first:
+            tokens = block(tokens)
+        return last(tokens, kept)
 
 
 class SequenceEncoder(nn.Module):
@@ -131,29 +133,28 @@ class _Block(nn.Module):
         self.project, self.join = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.perceptron = nn.Sequential(nn.Linear(dim, feedforward_dim), nn.ReLU(), nn.Linear(feedforward_dim, dim))
 
-    def forward(self, tokens: Tensor, kept: int | None) -> Tensor:
+    def forward(self, tokens: Tensor, kept: int | None = None) -> Tensor:
         rate = self.dropout if self.training else 0.0
         tokens = tokens[:, :kept] + dropped(self._attended(self.attention_norm(tokens), kept), rate)
         return tokens + dropped(self.perceptron(self.norm(tokens)), rate)
 
     def _attended(self, tokens: Tensor, kept: int | None) -> Tensor:
         weights, biases = (part.tensor_split([tokens.shape[2]]) for part in (self.project.weight, self.project.bias))
-        query = F.linear(tokens[:, :kept], weights[0], biases[0]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        both = F.linear(tokens, weights[1], biases[1]).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        heads = (query, *both.unbind(0))
-        if tokens.device.type == "cpu":
-            # On processors the backward pass of attention in bfloat16 takes nine times as long as in float32.
-            heads = tuple(head.to(torch.promote_types(head.dtype, torch.float32)) for head in heads)
-        with torch.autocast(tokens.device.type, enabled=tokens.device.type != "cpu"):
-            found = _attention(*heads)
+        query = F.linear(tokens[:, :kept], weights[0], biases[0]).unflatten(2, (self.num_heads, -1))
+        key, value = F.linear(tokens, weights[1], biases[1]).unflatten(2, (2, self.num_heads, -1)).unbind(2)
+        found = _attention(*(part.transpose(1, 2) for part in (query, key, value)))
         return self.join(found.transpose(1, 2).flatten(2))
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    if query.device.type == "cpu" and key.shape[2] <= _SHORT:
-        # Torch's fused kernel takes twice as long on sequences that are shorter than its blocks.
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    # On processors the backward pass of attention in bfloat16 takes nine times as long as in float32.
+    query, key, value = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (query, key, value))
+    with torch.autocast("cpu", enabled=False):
+        if key.shape[2] > _SHORT:
+            return F.scaled_dot_product_attention(query, key, value)
         return (query @ key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3) @ value
-    return F.scaled_dot_product_attention(query, key, value)
 
 
 def dropped(x: Tensor, rate: float) -> Tensor:
