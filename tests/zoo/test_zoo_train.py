@@ -131,7 +131,7 @@ def test_models_learn(zoo: Zoo) -> None:
 def test_a_zoo_stopped_again_and_again_is_the_same_zoo(
     asks: int, zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stops, steps = 0, 6 * 2 * 4
+    stops, steps = 0, 6 * 2 * 9
     while not (tmp_path / MANIFEST).is_file():
         assert stops < steps, "a call that was stopped lost what it had done"
         with stopping(monkeypatch, asks):
