@@ -85,18 +85,7 @@ def test_a_decoder_gives_back_what_was_renumbered_but_not_erased() -> None:
     assert (vector(seen) != vector(original)).all()
 
 
-def test_what_is_not_restored_a_decoder_gives_back_erased_but_without_noise() -> None:
-    given, augmentations = stack(), [Permutation(), RandomErasing(1.0, restored=False), Noise(0.1)]
-    check_decodable(augmentations)
-    seen, original = view(given, augmentations, generator())
-    erased, _ = view(given, augmentations[:2], generator())
-    assert torch.equal(vector(original), vector(erased)) and (vector(original) == 0).any(1).all()
-    assert (vector(seen) != vector(original)).any(1).all()
-    with pytest.raises(InputError, match="'randomerasing' comes after 'noise'"):
-        check_decodable([Noise(0.1), RandomErasing(restored=False)])
-
-
-def test_what_a_decoder_is_to_make_comes_first() -> None:
+def test_what_leaves_functions_alone_comes_first() -> None:
     check_decodable([Permutation(), RandomErasing()])
     with pytest.raises(InputError, match="'permutation' comes after 'randomerasing'"):
         check_decodable([RandomErasing(), Permutation()])

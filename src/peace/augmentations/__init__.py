@@ -33,11 +33,11 @@ class Augmentation(Protocol):
     """One way in which views differ: another model in the place of the first, or other weights.
 
     Attributes:
-        decoded: Whether what a decoder is to make has this change, as it should where a view computes what the model
-            computes; else it is what was there before.
+        preserves: Whether a view computes what the model computes, so that a decoder should give it back as it is; of
+            any other change it should give back what was there before.
     """
 
-    decoded: bool
+    preserves: bool
 
     def partner(self, models: Tensor, kinship: Kinship, generator: torch.Generator) -> Tensor:
         """Returns for each model the one whose weights the second view shows. Shape: [N] -> [N] int64."""
@@ -51,7 +51,7 @@ class Augmentation(Protocol):
 class Transform:
     """An augmentation that changes weights and leaves the choice of the model alone."""
 
-    decoded = False
+    preserves = False
 
     def partner(self, models: Tensor, kinship: Kinship, generator: torch.Generator) -> Tensor:
         """Returns the models themselves."""
@@ -61,7 +61,7 @@ class Transform:
 class Partner:
     """An augmentation that shows another model and leaves its weights alone."""
 
-    decoded = True
+    preserves = True
 
     def transform(self, stack: Stack, generator: torch.Generator) -> Stack:
         """Returns the stack itself."""

@@ -26,7 +26,7 @@ class Permutation(Transform):
         Schürholt et al. 2021, arXiv:2110.15288, section 2 and appendix A.
     """
 
-    decoded = True
+    preserves = True
 
     def __init__(self, precomputed: PositiveInt | None = None) -> None:
         self.precomputed = precomputed

@@ -24,23 +24,19 @@ class RandomErasing(Transform):
         probability: Of erasing anything.
         least: Least share.
         most: Largest share.
-        restored: Whether what a decoder is to make has the weights that were erased; else it has zeros there.
 
     Raises:
         InputError: The least share is above the largest.
 
     Reference:
         Schürholt et al. 2021, arXiv:2110.15288, section 2, after Zhong et al. 2020, arXiv:1708.04896.
-        By its formula for L_MSE, and in the authors' code, a decoder makes zeros of what was erased; that ours is to
-        restore it unless told otherwise is older.
     """
 
-    def __init__(self, probability: Share = 0.5, least: Share = 0.03, most: Share = 0.3, restored: bool = True) -> None:
+    def __init__(self, probability: Share = 0.5, least: Share = 0.03, most: Share = 0.3) -> None:
         if least > most:
             raise InputError("nothing between the bounds", where="augmentation 'random_erasing'",
                              got=f"least={least}, most={most}", expected="least <= most")  # fmt: skip
         self.probability, self.least, self.most = probability, least, most
-        self.decoded = not restored
 
     def transform(self, stack: Stack, generator: torch.Generator) -> Stack:
         """Returns a copy with a part erased."""

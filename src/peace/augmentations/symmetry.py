@@ -15,7 +15,7 @@ class Symmetry(Transform):
         log_scale: σ of the LogNormal(0, σ²) scales.
     """
 
-    decoded = True
+    preserves = True
 
     def __init__(self, log_scale: float = 0.5) -> None:
         self.log_scale = log_scale

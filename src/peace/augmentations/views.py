@@ -23,27 +23,27 @@ def check_decodable(augmentations: Iterable[Augmentation]) -> None:
     """Refuses an order of augmentations in which `view` cannot tell what a decoder should give back.
 
     Raises:
-        InputError: A change that it should make comes after one that it should not.
+        InputError: One that leaves functions as they are comes after one that does not.
     """
     changed = ""
     for augmentation in augmentations:
         name = type(augmentation).__name__.lower()
-        if augmentation.decoded and isinstance(augmentation, Transform) and changed:
+        if augmentation.preserves and isinstance(augmentation, Transform) and changed:
             raise InputError(f"'{name}' comes after '{changed}'", where="'augmentation'",
-                             expected="the changes that a decoder is to make first",
+                             expected="what leaves functions as they are first, where there is a decoder",
                              do="change their order")  # fmt: skip
-        changed = changed if augmentation.decoded else name
+        changed = changed if augmentation.preserves else name
 
 
 def view(stack: Stack, augmentations: Iterable[Augmentation], generator: torch.Generator) -> tuple[Stack, Stack]:
     """Returns a view of a stack, every augmentation transforming in turn, and what a decoder should make of it.
 
-    That is the view before the first change that is not `decoded`: renumbered where the view is, whole where part of
-    the view is erased (unless the erasing says otherwise), without its noise, and without all that follows.
+    That is the view before anything but the models' functions was changed: renumbered where the view is, and whole
+    where part of the view is erased. What follows such a change is not in it.
     """
     original = stack
     for augmentation in augmentations:
         same = stack is original
         stack = augmentation.transform(stack, generator)
-        original = stack if same and augmentation.decoded else original
+        original = stack if same and augmentation.preserves else original
     return stack, original

@@ -47,8 +47,8 @@ class Contrastive(L.LightningModule):
     """L = β L_MSE + (1 - β) L_c + λ L_sup (papers c, section 3, and a, 3.4).
 
     L_MSE is the squared distance of a model's weights from what its view is decoded to, a sum over weights and a mean
-    over views, as paper c has it (the authors' code divides by the number of weights). What its
-    decoding is compared with is not all of the view: it has no noise, see `augmentations.views.view`.
+    over views, as paper c has it (the authors' code divides by the number of weights). The view may be erased or noisy;
+    what its decoding is compared with is not: see `augmentations.views.view`.
 
     Args:
         embedder: What is trained.

@@ -18,9 +18,8 @@ class Selection(L.Callback):
     """Looks at `val` after every epoch, keeps the best weights, and ends a training that no longer gets better.
 
     What is looked at is the loss that is trained, on views of `val` models that stay the same, and beside it r2, how
-    well the decoder gives back what it is to make of them, shown that: R² = 1 - Σ (w - ŵ)² / Σ (w - mean of w)² over
-    all weights and models. Its state is part of a checkpoint, so that a training that goes on chooses what an
-    uninterrupted one does.
+    well whole weights are reconstructed: R² = 1 - Σ (w - ŵ)² / Σ (w - mean of w)² over all weights and models. Its
+    state is part of a checkpoint, so that a training that goes on chooses what an uninterrupted one does.
 
     Args:
         every: Steps between two looks.
@@ -90,7 +89,7 @@ def look(module: Contrastive, looks: list[Views]) -> dict[str, float]:
 
 
 def _reconstruction(module: Contrastive, views: Views) -> Tensor:
-    """Sums of squared errors and of squared deviations over what is to be decoded. Shape: [2]."""
+    """Sums of squared errors and of squared deviations over whole models. Shape: [2]."""
     wanted = [module.embedder.reading(stack) for stack in views.originals]
     means = [stack.map(lambda tensor: tensor.mean(0, keepdim=True).expand_as(tensor)) for stack in wanted]
     _, decoded = module.embedder.autoencode(views.originals)
