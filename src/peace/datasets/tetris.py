@@ -36,8 +36,8 @@ def tetris(
       generalisation gap that differs between networks;
     - grey: the shape's four cells have one level, uniform in [0.5, 1]; the background is 0;
     - noise: Gaussian of standard deviation `noise` on every pixel, then clipped to [0, 1] and rounded to 256 levels;
-    - split: training and test images come from separate streams; each image is a function of (seed, part, i) alone,
-      so a larger set begins with the smaller one's images;
+    - split: training and test images come from separate streams; each image is a function of (seed, part, i), `noise`
+      and `shifted` alone, so a larger set begins with the smaller one's images;
     - standardised by the training set's scalar mean and standard deviation.
 
     A thousand 16-5-4 tanh networks without biases, uniform in [0, 1], with Adam at learning rate 3e-5 and batch 1, as

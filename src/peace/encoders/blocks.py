@@ -13,7 +13,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 _WORD = 1 << 16
 _SHORT = 32
-"""Tokens up to which attention on a processor is plain products: torch's fused kernel takes twice as long on them."""
+"""Tokens up to which attention on a processor is plain products: the fused kernel takes up to twice as long on ten."""
 
 
 class Blocks(nn.Module):
