@@ -63,21 +63,13 @@ def make_module() -> Callable[..., Contrastive]:
 
     def make(
         *words: str, weight: float = 0.0, optimizer: OptimizerConfig | None = None, bank: Bank | None = None,
-        beta: float = 0.0, delay: float = 0.0,
+        beta: float = 0.0,
     ) -> Contrastive:  # fmt: skip
         torch.manual_seed(0)
         embedder = build_embedder(compose("pretrain", [*_WORDS, *words, f"decoder.beta={beta}"]))
         optimizer = optimizer or OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2)
         return Contrastive(
-            embedder,
-            NTXent(),
-            optimizer,
-            MAX_STEPS,
-            seed=5,
-            regression_weight=weight,
-            bank=bank,
-            beta=beta,
-            delay=delay,
+            embedder, NTXent(), optimizer, MAX_STEPS, seed=5, regression_weight=weight, bank=bank, beta=beta
         )
 
     return make

@@ -61,21 +61,6 @@ def test_the_loss_is_reconstruction_and_contrast_in_their_shares(data: Make, mak
         assert made.training_step(views, 0).item() == pytest.approx(expected.item())
 
 
-def test_the_decoder_may_wait_while_contrast_alone_is_trained(data: Make, make_module: Make) -> None:
-    views, made = data().views(0), make_module(*ENCODER, beta=0.25, delay=0.5).eval()
-    made.log = lambda *given, **also: None
-    parts = made.parts(views)
-    early = made.training_step(views, 0)
-    early.backward()
-    assert early.item() == pytest.approx(parts["contrastive"].item())
-    assert all(not weight.grad.any() for weight in made.embedder.decoder.parameters() if weight.grad is not None)
-    made.delay = 0.0
-    whole = 0.25 * parts["reconstruction"] + 0.75 * parts["contrastive"]
-    assert made.training_step(views, 0).item() == pytest.approx(whole.item()) == made.total(parts).item()
-    with pytest.raises(InputError, match=r"'decoder\.delay': got 0\.5, beta 1, expected beta below 1"):
-        make_module(*ENCODER, beta=1.0, delay=0.5)
-
-
 def test_a_view_is_compared_with_what_it_was_before_it_was_erased(data: Make) -> None:
     views = data().views(0)
     for seen, original in zip(views.pairs, views.originals, strict=True):

@@ -108,15 +108,14 @@ def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:
     if bank.size and not loss.negatives:
         raise InputError("the loss has no negatives to take from a bank", where="'bank.size'", got=bank.size,
                          expected=0)  # fmt: skip
-    if not loss.negatives and (decoder.delay or not decoder.beta):
-        key, got, expected = ("delay", decoder.delay, "0") if decoder.delay else ("beta", 0.0, "more than 0")
+    if not loss.negatives and not decoder.beta:
         raise InputError("without negatives all embeddings become one, unless a decoder has use for them",
-                         where=f"'decoder.{key}'", got=got, expected=expected,
-                         do=f"set decoder.{key}={'0' if decoder.delay else '0.1'}, or take loss=nt_xent")  # fmt: skip
+                         where="'decoder.beta'", got=decoder.beta, expected="more than 0",
+                         do="set decoder.beta=0.1, or take loss=nt_xent")  # fmt: skip
     return Contrastive(
         embedder, loss, optimizer, trainer.max_steps, config["seed"], regression.weight,
         bank=Bank(bank.size, config["head"]["projection_dim"]) if bank.size else None,
-        beta=decoder.beta, delay=decoder.delay,
+        beta=decoder.beta,
     )  # fmt: skip
 
 

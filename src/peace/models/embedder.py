@@ -60,11 +60,9 @@ class DecoderConfig:
     Attributes:
         beta: β, what reconstruction counts beside contrast: L = β L_MSE + (1 - β) L_c. 0 is E_c, which has no
             decoder; 1 is E_D, which has no contrast.
-        delay: Share of the steps, at first, of contrast alone. The paper has none.
     """
 
     beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    delay: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Embedder(nn.Module):

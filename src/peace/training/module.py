@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from peace import seeding
-from peace.errors import InputError, PeaceError
+from peace.errors import PeaceError
 from peace.graph.sequences import squared_distances
 from peace.losses import Loss
 from peace.losses.bank import Bank
@@ -60,10 +60,6 @@ class Contrastive(L.LightningModule):
         neighbours: Neighbours of the kNN probe.
         bank: Models of earlier batches as further negatives, None where there are none.
         beta: β; above 0 the embedder has a decoder.
-        delay: Share of the steps, at first, that β is 0 in.
-
-    Raises:
-        InputError: There is a delay and no contrast.
     """
 
     def __init__(
@@ -77,14 +73,10 @@ class Contrastive(L.LightningModule):
         neighbours: int = 5,
         bank: Bank | None = None,
         beta: float = 0.0,
-        delay: float = 0.0,
     ) -> None:
         super().__init__()
-        if delay and beta == 1:
-            raise InputError("nothing to train before the decoder", where="'decoder.delay'", got=f"{delay}, beta 1",
-                             expected="beta below 1", do="set decoder.delay=0")  # fmt: skip
         self.embedder, self.loss, self.optimizer_config, self.bank = embedder, loss, optimizer, bank
-        self.total_steps, self.seed, self.beta, self.delay = total_steps, seed, beta, delay
+        self.total_steps, self.seed, self.beta = total_steps, seed, beta
         self.regression_weight, self.neighbours = regression_weight, neighbours
         self._compared: Pairs | None = None
 
@@ -109,7 +101,7 @@ class Contrastive(L.LightningModule):
         models = len(batch.targets) // 2 if batch.total is None else batch.total
         for name, value in parts.items():
             self.log(f"train/{name}", value.detach(), batch_size=models)
-        loss = self.total(parts, 0.0 if self.global_step < self.delay * self.total_steps else self.beta)
+        loss = self.total(parts)
         if not loss.isfinite():
             raise PeaceError(f"the loss is not finite at step {self.global_step}; the last checkpoint is kept, "
                              "lower optimizer.learning_rate and train again")  # fmt: skip
@@ -136,10 +128,9 @@ class Contrastive(L.LightningModule):
             parts["regression"] = deviations.square().mean()
         return parts
 
-    def total(self, parts: Mapping[str, Tensor], beta: float | None = None) -> Tensor:
-        """Returns the loss that parts add up to, by another β if one is given."""
-        beta = self.beta if beta is None else beta
-        weights = {"contrastive": 1 - beta, "reconstruction": beta, "regression": self.regression_weight}
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Returns the loss that parts add up to."""
+        weights = {"contrastive": 1 - self.beta, "reconstruction": self.beta, "regression": self.regression_weight}
         return torch.stack([weights[name] * value for name, value in parts.items()]).sum()
 
     def on_after_backward(self) -> None:
