@@ -51,14 +51,3 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
 def test_heads_divide_a_token() -> None:
     with pytest.raises(InputError, match="a token does not divide into heads"):
         NeuronTransformer(hidden_dim=10, num_heads=3)
-
-
-def test_a_decoder_may_drop_what_its_encoder_does_not() -> None:
-    torch.manual_seed(0)
-    encoder = NeuronTransformer(8, 1, 2, 16, dropout=0.0, decoder_dropout=0.5, max_tokens=9, max_row=16, max_layers=2)
-    tokens, embeddings = torch.randn(3, 9, 8), torch.randn(3, 5)
-    decoder = encoder.sequence.decoder(5)
-    torch.testing.assert_close(encoder.sequence(tokens), encoder.sequence(tokens))
-    assert not torch.allclose(decoder(embeddings, 9), decoder(embeddings, 9))
-    same = NeuronTransformer(8, 1, 2, 16, dropout=0.0, max_tokens=9, max_row=16, max_layers=2).sequence.decoder(5)
-    torch.testing.assert_close(same(embeddings, 9), same(embeddings, 9))

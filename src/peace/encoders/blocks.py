@@ -68,25 +68,17 @@ class SequenceEncoder(nn.Module):
         max_tokens: Number of positions.
         sizes: Number of blocks, of heads, hidden size of their perceptrons, dropout.
         compression_token: Whether there is one.
-        decoder_dropout: Dropout of the decoder; None is that of `sizes`.
 
     Shape:
         [B, n, dim] -> [B, 1, dim] with the compression token, else [B, n, dim].
     """
 
-    def __init__(
-        self,
-        dim: int,
-        max_tokens: int,
-        sizes: tuple[int, int, int, float],
-        compression_token: bool,
-        decoder_dropout: float | None = None,
-    ) -> None:
+    def __init__(self, dim: int, max_tokens: int, sizes: tuple[int, int, int, float], compression_token: bool) -> None:
         super().__init__()
         # As large as what they are added to: normalisation would lose how large weights are beside smaller ones.
         self.positions = nn.Parameter(torch.randn(max_tokens, dim))
         self.compression = nn.Parameter(torch.randn(dim)) if compression_token else None
-        self.decoder_sizes = (*sizes[:3], sizes[3] if decoder_dropout is None else decoder_dropout)
+        self.sizes = sizes
         self.blocks = Blocks(dim, *sizes)
         self.norm = nn.LayerNorm(dim)
 
@@ -107,7 +99,7 @@ class SequenceEncoder(nn.Module):
 
     def decoder(self, embedding_dim: int) -> "SequenceDecoder":
         """Returns a fresh decoder of the same sizes."""
-        return SequenceDecoder(embedding_dim, *reversed(self.positions.shape), self.decoder_sizes)
+        return SequenceDecoder(embedding_dim, *reversed(self.positions.shape), self.sizes)
 
 
 class SequenceDecoder(nn.Module):

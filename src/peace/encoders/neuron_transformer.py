@@ -31,7 +31,6 @@ class NeuronTransformer(nn.Module):
         num_heads: Attention heads.
         feedforward_dim: Hidden size of the blocks' perceptrons.
         dropout: Rate inside the blocks.
-        decoder_dropout: Rate inside the decoder's blocks; None is `dropout`.
         compression_token: Whether there is one.
         max_tokens: Neurons and kernels of the largest network.
         max_row: Weights and bias of the largest neuron or kernel.
@@ -54,7 +53,6 @@ class NeuronTransformer(nn.Module):
         num_heads: PositiveInt = 1,
         feedforward_dim: PositiveInt = 512,
         dropout: Rate = 0.1,
-        decoder_dropout: Rate | None = None,
         compression_token: bool = True,
         max_tokens: PositiveInt = 256,
         max_row: PositiveInt = 256,
@@ -64,7 +62,7 @@ class NeuronTransformer(nn.Module):
         self.output_dim, self.max_row = hidden_dim, max_row
         self.maps = nn.Parameter(torch.randn(max_layers, max_row, hidden_dim))
         sizes = (num_layers, num_heads, feedforward_dim, dropout)
-        self.sequence = SequenceEncoder(hidden_dim, max_tokens, sizes, compression_token, decoder_dropout)
+        self.sequence = SequenceEncoder(hidden_dim, max_tokens, sizes, compression_token)
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns the compression token, or all tokens in the order of layers and neurons.

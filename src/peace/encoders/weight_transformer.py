@@ -28,7 +28,6 @@ class WeightTransformer(nn.Module):
         num_heads: Attention heads.
         feedforward_dim: Hidden size of the blocks' perceptrons.
         dropout: Rate inside the blocks.
-        decoder_dropout: Rate inside the decoder's blocks; None is `dropout`.
         compression_token: Whether there is one.
         max_tokens: Weights and biases of the largest network, N.
 
@@ -48,7 +47,6 @@ class WeightTransformer(nn.Module):
         num_heads: PositiveInt = 1,
         feedforward_dim: PositiveInt = 512,
         dropout: Rate = 0.1,
-        decoder_dropout: Rate | None = None,
         compression_token: bool = True,
         max_tokens: PositiveInt = 128,
     ) -> None:
@@ -56,7 +54,7 @@ class WeightTransformer(nn.Module):
         self.output_dim = hidden_dim
         self.direction = nn.Parameter(torch.randn(hidden_dim))
         sizes = (num_layers, num_heads, feedforward_dim, dropout)
-        self.sequence = SequenceEncoder(hidden_dim, max_tokens, sizes, compression_token, decoder_dropout)
+        self.sequence = SequenceEncoder(hidden_dim, max_tokens, sizes, compression_token)
 
     def forward(self, stack: Stack) -> Tensor:
         """Returns the compression token, or all tokens in the order of the weights."""
