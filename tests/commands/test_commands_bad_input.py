@@ -26,6 +26,10 @@ def always(*arguments: str) -> Prepared:
     return lambda home: list(arguments)
 
 
+def decoding(augmentation: str) -> Prepared:
+    return always(*verb("pretrain", "decoder.beta=0.1", f"decoder.augmentation={augmentation}"))
+
+
 def search(home: Home, file: str | Path, *more: str) -> list[str]:
     return ["search", str(file), "--index", str(home.run() / "index"), *more]
 
@@ -357,6 +361,14 @@ CASES: dict[str, tuple[Prepared, str]] = {
     "a mapping is not a number": (always("pretrain", "row=5"), "'row' is a mapping: got 5"),
     "a part is not a number": (always("pretrain", "augmentation.noise=5"), "'augmentation.noise' is a mapping: got 5"),
     "a part that was off": (always("pretrain", "augmentation.symmetry=5"), "wrong type in 'augmentation.symmetry'"),
+    "views for no decoder": (
+        always(*verb("pretrain", "decoder.augmentation={}")), "no decoder to learn from views of its own in 'decoder"
+    ),
+    "an unknown way to decode": (decoding("{crosover: {}}"), "unknown augmentation 'crosover'; did you mean"),
+    "a share of networks above one": (decoding("{crossover: {probability: 2}}"), "'probability': got 2"),
+    "renumbered after it is erased": (
+        decoding("{random_erasing: {}, permutation: {}}"), "'permutation' comes .* 'randomerasing' in 'decoder.augm"
+    ),
     "a seed in words": (always("pretrain", "seed=first"), "not a seed in 'seed': got 'first'"),
     "an experiment elsewhere": (always("embed", "experiment=../x"), "not the name of an experiment: got '../x'"),
     "a folder that is a number": (always("embed", "paths.zoos=5"), "not a folder's name in 'paths.zoos': got 5"),

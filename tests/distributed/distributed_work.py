@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def batches(zoo: str) -> dict[str, Views]:
             counts = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
             name = f"{counts.get('linear', 0)} and {counts.get('conv', 0)}"
             pairs, originals = ([s.to(torch.float64) for s in stacks] for stacks in (views.pairs, views.originals))
-            found.setdefault(name, Views(pairs, originals, views.targets.double(), views.facts, views.partners))
+            found.setdefault(name, replace(views, pairs=pairs, originals=originals, targets=views.targets.double()))
     return {name: found[name] for name in ("3 and 2", "2 and 1", "3 and 0")}
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from peace.augmentations.crossover import Crossover
 from peace.augmentations.near_duplicate import NearDuplicate
 from peace.augmentations.noise import Noise
 from peace.errors import InputError
@@ -80,6 +81,20 @@ def test_a_batch_shows_each_model_beside_its_near_duplicate(make_data: Make, zoo
         assert (one["run_id"].to_numpy() == two["run_id"].to_numpy()).tolist() == alone.tolist()
 
 
+def test_a_crossed_network_is_of_training_networks_and_decoded_to_itself(make_data: Make) -> None:
+    crossed, plain = (make_data(augmentations=[Noise(0.1), *more]) for more in ([Crossover(1.0)], []))
+    changed = []
+    for views, before in ((crossed.views(step), plain.views(step)) for step in range(4)):
+        for seen, original, given in zip(views.pairs, views.originals, before.originals, strict=True):
+            known = parts(next(stack for stack in crossed.train.stacks if stack.graph == original.graph))
+            for numbers, every in zip(parts(original), known, strict=True):
+                assert torch.equal(*numbers.chunk(2)), "both views have the same neurons"
+                assert torch.isin(numbers, every).all(), "and no other numbers than training networks have"
+            assert not any(starmap(torch.equal, zip(parts(seen), parts(original), strict=True))), "views are noisy"
+            changed += (original.weights[0] != given.weights[0]).flatten(1).any(1).tolist()
+    assert sum(changed) > len(changed) / 2
+
+
 def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> None:
     data = make_data()
     rows = zoo.rows[zoo.rows["split"] == "train"]
@@ -90,7 +105,7 @@ def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> N
 
 def test_split_undoes_the_order_of_stacks() -> None:
     a, b = (Stack(None, (torch.zeros(n, 1, 1, 1),), (None,)) for n in (4, 2))  # type: ignore[arg-type]
-    views = Views([a, b], [a, b], torch.zeros(0), None, None)  # type: ignore[arg-type]
+    views = Views([a, b], None, [a, b], torch.zeros(0), None, None)  # type: ignore[arg-type]
     first, second = views.split(torch.tensor([0, 1, 10, 11, 2, 12]))
     assert first.tolist() == [0, 1, 2] and second.tolist() == [10, 11, 12]
 
@@ -186,6 +201,18 @@ def test_shares_hold_each_pair_once(world: int, make_data: Make, zoo: Zoo) -> No
     assert views.share(0, 1) is views and views.total is None
 
 
+def test_shares_hold_each_view_once_that_is_decoded(make_data: Make, zoo: Zoo) -> None:
+    views = make_data(augmentations=[], decoded=[]).views(1)
+    whole = sorted(recognised(zoo, views.decoded))
+    for world in (2, 3):
+        shares = [views.share(rank, world) for rank in range(world)]
+        for share in shares:
+            # Without augmentations the first of each pair is what is decoded.
+            first = share.split(torch.tensor(recognised(zoo, share.pairs)))[0]
+            assert recognised(zoo, share.decoded) == recognised(zoo, share.originals) == first.tolist()
+        assert sorted(row for share in shares for row in recognised(zoo, share.decoded)) == whole
+
+
 @pytest.mark.parametrize(("at", "steps"), [(0, [0, 1, 2, 3]), (3, [3]), (4, [4, 5, 6, 7]), (10, [10, 11])])
 def test_an_epoch_ends_where_it_would_have_ended(at: int, steps: list[int]) -> None:
     loader = Steps(lambda step: step, 4, lambda: at)  # type: ignore[arg-type, return-value]
@@ -193,13 +220,15 @@ def test_an_epoch_ends_where_it_would_have_ended(at: int, steps: list[int]) -> N
 
 
 def test_batches_move_with_all_they_hold(make_data: Make) -> None:
-    data = make_data(targets=["test_accuracy"])
+    data = make_data(targets=["test_accuracy"], decoded=[])
     meta = torch.device("meta")
     views = data.transfer_batch_to_device(data.views(0), meta, 0)
     (probe,) = data.val_dataloader()
     moved = data.transfer_batch_to_device(probe, meta, 0)
     assert isinstance(views, Views) and isinstance(moved, Probe)
-    tensors = [part for stack in (*views.pairs, *moved.stacks) for part in parts(stack)]
+    tensors = [
+        part for stack in (*views.pairs, *views.decoded, *views.originals, *moved.stacks) for part in parts(stack)
+    ]
     known = (*vars(views.facts).values(), *vars(views.partners).values())
     moving = (*tensors, views.targets, *known, moved.tasks, moved.runs)
     assert all(tensor.device == meta for tensor in moving)

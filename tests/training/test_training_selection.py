@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from peace.augmentations import Augmentation
+from peace.augmentations.crossover import Crossover
 from peace.augmentations.noise import Noise
 from peace.augmentations.permutation import Permutation
 from peace.augmentations.random_erasing import RandomErasing
@@ -30,7 +32,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def data(make_data: Make) -> Make:
-    return lambda: make_data(augmentations=AUGMENTATIONS, sampler=SamplerConfig(6, "model"))
+    return lambda **given: make_data(augmentations=AUGMENTATIONS, sampler=SamplerConfig(6, "model"), **given)
 
 
 def module(make_module: Make, beta: float = 0.5, learning_rate: float = 3e-3) -> Contrastive:
@@ -69,6 +71,19 @@ def test_a_view_is_compared_with_what_it_was_before_it_was_erased(data: Make) ->
         assert torch.equal(first, second), "both are the model, renumbered"
 
 
+def test_views_of_its_own_are_all_that_the_decoder_learns_from(data: Make, make_module: Make) -> None:
+    made = module(make_module).eval()
+    views, pairs = data(decoded=[Crossover(1.0), Permutation()]).views(0), data().views(0)
+    assert [2 * len(stack) for stack in views.decoded] == [len(stack) for stack in views.pairs]
+    for seen, original in zip(views.decoded, views.originals, strict=True):
+        assert torch.equal(vector(seen), vector(original)), "crossed and renumbered is what it should give back"
+    parts, usual = made.parts(views), made.parts(pairs)
+    decoded = made.embedder.autoencode(views.decoded)[1]
+    assert parts["reconstruction"].item() == pytest.approx(squared_distances(decoded, views.originals).mean().item())
+    assert parts["contrastive"].item() == pytest.approx(usual["contrastive"].item())
+    assert parts["reconstruction"].item() != pytest.approx(usual["reconstruction"].item())
+
+
 def test_the_best_embedder_is_taken(run: Path, data: Make, make_module: Make, make_trainer: Make) -> None:
     made = module(make_module)
     fit(made, data(), make_trainer(patience=9), run)
@@ -82,11 +97,14 @@ def test_the_best_embedder_is_taken(run: Path, data: Make, make_module: Make, ma
     assert is_last == (looks.idxmin() == 9)
 
 
-def test_a_look_finds_what_is_found_by_hand(run: Path, data: Make, make_module: Make, make_trainer: Make) -> None:
+@pytest.mark.parametrize("decoded", [None, [Crossover(1.0)]])
+def test_a_look_finds_what_is_found_by_hand(
+    run: Path, data: Make, make_module: Make, make_trainer: Make, decoded: list[Augmentation] | None
+) -> None:
     made = module(make_module)
-    fit(made, data(), make_trainer(patience=9, max_steps=EPOCH), run)
+    fit(made, data(decoded=decoded), make_trainer(patience=9, max_steps=EPOCH), run)
     made.eval()
-    looks = data().looks(2048)
+    looks = data(decoded=decoded).looks(2048)
     with torch.no_grad():
         losses = [made.total(made.parts(views)).item() for views in looks]
         pairs = [(made.embedder.autoencode(views.originals)[1], views.originals) for views in looks]

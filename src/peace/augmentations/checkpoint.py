@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from peace.augmentations import AUGMENTATIONS, Kinship, Partner
+from peace.augmentations import AUGMENTATIONS, Augmentation, Kinship
 from peace.augmentations.relatives import draw_relatives
 
 
 @AUGMENTATIONS.register("checkpoint")
-class Checkpoint(Partner):
+class Checkpoint(Augmentation):
     """The second view shows another epoch of the same run; a run with one checkpoint shows itself.
 
     Args:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from peace.augmentations import AUGMENTATIONS, Kinship, Partner
+from peace.augmentations import AUGMENTATIONS, Augmentation, Kinship
 from peace.augmentations.relatives import draw_relatives
 
 
 @AUGMENTATIONS.register("near_duplicate")
-class NearDuplicate(Partner):
+class NearDuplicate(Augmentation):
     """The second view shows a model trained with identical hyper-parameters but another seed (paper b).
 
     It is at the same epoch as the first where there is one; a model without a near-duplicate shows itself.

@@ -1,16 +1,11 @@
 """Erasing of a stretch of the flattened weights (paper c, section 2)."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 
-from peace.augmentations import AUGMENTATIONS, Transform
+from peace.augmentations import AUGMENTATIONS, Share, Transform
 from peace.errors import InputError
 from peace.graph.sequences import from_vector, vector
 from peace.graph.stack import Stack
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @AUGMENTATIONS.register("random_erasing")

@@ -19,7 +19,7 @@ def partners(
     return models
 
 
-def check_decodable(augmentations: Iterable[Augmentation]) -> None:
+def check_decodable(augmentations: Iterable[Augmentation], where: str = "augmentation") -> None:
     """Refuses an order of augmentations in which `view` cannot tell what a decoder should give back.
 
     Raises:
@@ -29,7 +29,7 @@ def check_decodable(augmentations: Iterable[Augmentation]) -> None:
     for augmentation in augmentations:
         name = type(augmentation).__name__.lower()
         if augmentation.preserves and isinstance(augmentation, Transform) and changed:
-            raise InputError(f"'{name}' comes after '{changed}'", where="'augmentation'",
+            raise InputError(f"'{name}' comes after '{changed}'", where=f"'{where}'",
                              expected="what leaves functions as they are first, where there is a decoder",
                              do="change their order")  # fmt: skip
         changed = changed if augmentation.preserves else name

@@ -40,8 +40,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     torch.manual_seed(seeding.key(config["seed"], "embedder"))
     module = _module(config, trainer)
     augmentations = build_augmentations(config["augmentation"])
-    if module.beta:
+    if module.beta and config["decoder"]["augmentation"] is None:
         check_decodable(augmentations)
+    decoded = _decoded(config["decoder"])
     where, started = run_directory(config), time.monotonic()
     sampler = _sampler(config["sampler"])
     recipe_from(config["zoo"])
@@ -51,7 +52,7 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     zoo = Zoo.open(zoo_directory(config))
     data = ZooData(
         zoo, augmentations, sampler, trainer.steps_per_epoch, config["seed"],
-        config["regression"].get("targets", []), module.loss.label, module.loss.value,
+        config["regression"].get("targets", []), module.loss.label, module.loss.value, decoded,
     )  # fmt: skip
     place = find_place(trainer.devices, trainer.num_nodes)
     others = together(place, "peace.commands.pretrain:run", config)
@@ -88,15 +89,29 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
         tracked.made(artifacts.embedder(where, config["experiment"], hash=identity))
 
 
-def build_augmentations(node: Mapping[str, Mapping[str, Any] | None]) -> list[Augmentation]:
+def build_augmentations(
+    node: Mapping[str, Mapping[str, Any] | None], where: str = "augmentation"
+) -> list[Augmentation]:
     """Returns the augmentations that a config switches on: those whose arguments are not null."""
     for name, given in node.items():
         AUGMENTATIONS.get(name)
         if given is not None and not isinstance(given, Mapping):
-            raise InputError(
-                "wrong type", where=f"'augmentation.{name}'", got=repr(given), expected="arguments or null"
-            )
+            raise InputError("wrong type", where=f"'{where}.{name}'", got=repr(given), expected="arguments or null")
     return [AUGMENTATIONS.build({"name": name, **given}) for name, given in node.items() if given is not None]
+
+
+def _decoded(node: Mapping[str, Any]) -> list[Augmentation] | None:
+    """How views differ that the decoder learns from, None where it learns from those that are contrasted."""
+    config = DecoderConfig(**arguments(DecoderConfig, node, "decoder"))
+    if config.augmentation is None:
+        return None
+    if not config.beta:
+        raise InputError("there is no decoder to learn from views of its own", where="'decoder.augmentation'",
+                         got=config.augmentation, expected="null with decoder.beta=0",
+                         do="set decoder.beta=0.1, or decoder.augmentation=null")  # fmt: skip
+    augmentations = build_augmentations(config.augmentation, "decoder.augmentation")
+    check_decodable(augmentations, "decoder.augmentation")
+    return augmentations
 
 
 def _module(config: Mapping[str, Any], trainer: TrainerConfig) -> Contrastive:

@@ -48,6 +48,7 @@ class ZooData(L.LightningDataModule):
         targets: Columns of the manifest to regress on.
         label: Column of the manifest that the loss takes for weak labels.
         value: Column of the manifest that the loss weights pairs by.
+        decoded: How the views differ that a decoder learns from, None where it learns from those that are contrasted.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class ZooData(L.LightningDataModule):
         targets: Sequence[str] = (),
         label: str | None = None,
         value: str | None = None,
+        decoded: Sequence[Augmentation] | None = None,
     ) -> None:
         super().__init__()
-        self.zoo, self.augmentations, self.seed = zoo, list(augmentations), seed
+        self.zoo, self.augmentations, self.decoded, self.seed = zoo, list(augmentations), decoded, seed
         self.steps_per_epoch = steps_per_epoch
         self.pool = partial(Pool.of, zoo, distinct=sampler.distinct, targets=targets, label=label, value=value)
         self.train = self.pool("train")
@@ -80,7 +82,7 @@ class ZooData(L.LightningDataModule):
     def views(self, step: int) -> Views:
         """Returns the batch of one step."""
         generator = seeding.generator(self.seed, "views", step)
-        return self.train.views(self.sampler.batch(step), self.augmentations, generator)
+        return self.train.views(self.sampler.batch(step), self.augmentations, generator, self.decoded)
 
     def looks(self, count: int) -> list[Views]:
         """Returns the same views of the same `val` models at every call, batches as large as those of training.
@@ -91,7 +93,7 @@ class ZooData(L.LightningDataModule):
         val = self.pool("val")
         generator = seeding.generator(self.seed, "looks")
         chosen = torch.randperm(len(val.rows), generator=generator)[:count]
-        return [val.views(models.sort().values, self.augmentations, generator)
+        return [val.views(models.sort().values, self.augmentations, generator, self.decoded)
                 for models in chosen.split(self.sampler.size)]  # fmt: skip
 
     def train_dataloader(self) -> "Steps":
@@ -115,9 +117,11 @@ class ZooData(L.LightningDataModule):
     ) -> Views | Probe:
         """Returns the batch on the device."""
         if isinstance(batch, Views):
-            pairs, originals = ([stack.to(device) for stack in part] for part in (batch.pairs, batch.originals))
+            pairs, decoded, originals = (
+                part and [stack.to(device) for stack in part] for part in (batch.pairs, batch.decoded, batch.originals)
+            )
             facts, known = batch.facts.to(device), batch.partners.to(device)
-            return Views(pairs, originals, batch.targets.to(device), facts, known, batch.total)
+            return Views(pairs, decoded, originals, batch.targets.to(device), facts, known, batch.total)
         return Probe([stack.to(device) for stack in batch.stacks], batch.tasks.to(device), batch.runs.to(device))
 
 

@@ -48,7 +48,8 @@ class Contrastive(L.LightningModule):
 
     L_MSE is the squared distance of a model's weights from what its view is decoded to, a sum over weights and a mean
     over views, as paper c has it (the authors' code divides by the number of weights). The view may be erased or noisy;
-    what its decoding is compared with is not: see `augmentations.views.view`.
+    what its decoding is compared with is not: see `augmentations.views.view`. Where a batch has views of its own to be
+    decoded, L_MSE is over those, and L_c over the pairs; in the paper both are over the same.
 
     Args:
         embedder: What is trained.
@@ -114,9 +115,13 @@ class Contrastive(L.LightningModule):
         if self.embedder.decoder is None:
             embeddings = self.embedder.embed(batch.pairs)
         else:
-            embeddings, decoded = self.embedder.autoencode(batch.pairs)
+            embeddings, decoded = self.embedder.autoencode(batch.pairs if batch.decoded is None else batch.decoded)
             errors = squared_distances(decoded, [self.embedder.reading(stack) for stack in batch.originals])
-            parts["reconstruction"] = torch.cat(_joint(batch, errors)).mean()
+            if batch.decoded is None:
+                parts["reconstruction"] = torch.cat(_joint(batch, errors)).mean()
+            else:
+                parts["reconstruction"] = gathered(errors, batch.total).mean()
+                embeddings = self.embedder.embed(batch.pairs)
         if self.beta < 1:
             first, second = _joint(batch, self.embedder.project(embeddings))
             memory = self.bank.memory() if self.bank else None

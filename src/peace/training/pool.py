@@ -27,6 +27,7 @@ class Views:
 
     Attributes:
         pairs: One stack per architecture, the first views of n models, then the second ones: [2n, ...].
+        decoded: Views that a decoder learns from, one of each model: [n, ...]; None where it learns from the pairs.
         originals: What a decoder should make of them, see `augmentations.views.view`.
         targets: Regression targets of the models shown, in the order of the stacks. Shape: [2N, K].
         facts: What is known of the models of the N first views, of the whole batch also where this is one process's
@@ -36,6 +37,7 @@ class Views:
     """
 
     pairs: list[Stack]
+    decoded: list[Stack] | None
     originals: list[Stack]
     targets: Tensor
     facts: Facts
@@ -47,16 +49,20 @@ class Views:
         if world == 1:
             return self
         pairs, originals, kept, start = [], [], [], 0
-        for stack, original in zip(self.pairs, self.originals, strict=True):
+        decoded: list[Stack] | None = None if self.decoded is None else []
+        for place, stack in enumerate(self.pairs):
             half = len(stack) // 2
             mine = torch.arange((rank - start) % world, half, world) if (rank - start) % world < half else None
             if mine is not None:
                 both = torch.cat([mine, mine + half])
                 pairs.append(stack.select(both))
-                originals.append(original.select(both))
+                originals.append(self.originals[place].select(both if decoded is None else mine))
+                if self.decoded is not None and decoded is not None:
+                    decoded.append(self.decoded[place].select(mine))
                 kept.append(2 * start + both)
             start += half
-        return replace(self, pairs=pairs, originals=originals, targets=self.targets[torch.cat(kept)], total=start)
+        targets = self.targets[torch.cat(kept)]
+        return replace(self, pairs=pairs, decoded=decoded, originals=originals, targets=targets, total=start)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Returns first and second views of values in the order of the stacks. Shape: [2N, ...] -> [N, ...] twice."""
@@ -113,22 +119,57 @@ class Pool:
         """The first model of each stack, and the end of the last."""
         return torch.tensor([0] + [len(stack) for stack in self.stacks]).cumsum(0)
 
-    def views(self, models: Tensor, augmentations: Sequence[Augmentation], generator: torch.Generator) -> Views:
-        """Returns two views of each of these models, which are in ascending order."""
+    def views(
+        self,
+        models: Tensor,
+        augmentations: Sequence[Augmentation],
+        generator: torch.Generator,
+        decoded: Sequence[Augmentation] | None = None,
+    ) -> Views:
+        """Returns two views of each of these models, which are in ascending order.
+
+        Args:
+            models: Places in the pool. Shape: [N].
+            augmentations: How the two views differ.
+            generator: CPU generator.
+            decoded: How the view differs that is decoded, None where the two are.
+        """
         others = partners(models, self.kinship, augmentations, generator)
-        pairs, originals, shown = [], [], []
-        # Models come in ascending order, so that those of one architecture stand side by side.
-        for place in torch.bucketize(models, self.starts[1:], right=True).unique().tolist():
-            stack, first, last = self.stacks[place], self.starts[place], self.starts[place + 1]
-            here = (models >= first) & (models < last)
-            sides = [stack.select(side[here] - first) for side in (models, others)]
-            seen, original = zip(*(view(side, augmentations, generator) for side in sides), strict=True)
-            pairs.append(join(seen))
-            originals.append(join(original))
-            shown += [models[here], others[here]]
+        pairs, originals = self._seen(models, [models, others], augmentations, generator)
+        own = None
+        if decoded is not None:
+            shown = partners(models, self.kinship, decoded, generator)
+            own, originals = self._seen(models, [shown], decoded, generator)
+        order = self._places(models).repeat(2).argsort(stable=True)
         facts = self.facts.select(models)
         known = replace(self.facts.select(others), groups=facts.groups)
-        return Views(pairs, originals, self.targets[torch.cat(shown)], facts, known)
+        return Views(pairs, own, originals, self.targets[torch.cat([models, others])[order]], facts, known)
+
+    def _seen(
+        self, models: Tensor, sides: Sequence[Tensor], augmentations: Sequence[Augmentation], generator: torch.Generator
+    ) -> tuple[list[Stack], list[Stack]]:
+        """Views of every side of the models, one side after the other, and what a decoder should make of them.
+
+        A side has as many models as there are: themselves, or what stands in their places. Shape of each stack:
+        [sides x n, ...].
+        """
+        seen, originals, places = [], [], self._places(models)
+        # Models come in ascending order, so that those of one architecture stand side by side.
+        for place in places.unique().tolist():
+            stack, first, last = self.stacks[place], self.starts[place], self.starts[place + 1]
+            here = places == place
+            shown: Sequence[Stack] = [stack.select(side[here] - first) for side in sides]
+            kinship = self.kinship.select(slice(first, last))
+            for augmentation in augmentations:
+                shown = augmentation.mix(shown, models[here] - first, stack, kinship, generator)
+            views, wholes = zip(*(view(side, augmentations, generator) for side in shown), strict=True)
+            seen.append(join(views))
+            originals.append(join(wholes))
+        return seen, originals
+
+    def _places(self, models: Tensor) -> Tensor:
+        """The stack that each model is in. Shape: [N] -> [N]."""
+        return torch.bucketize(models, self.starts[1:], right=True)
 
 
 def in_split(zoo: Zoo, split: str) -> pd.DataFrame:
