@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -111,7 +111,8 @@ def _convert(value: object, annotation: object, where: str) -> object:
     try:
         return TypeAdapter(annotation, config=_adapter_config(annotation)).validate_python(value)
     except ValidationError as error:
-        if get_origin(annotation) is Annotated:  # such as PositiveInt, whose own text says little
+        # Such as PositiveInt, whose own text says little, also where it may be null.
+        if Annotated in map(get_origin, (annotation, *get_args(annotation))):
             expected = error.errors()[0]["msg"].removeprefix("Input should be ").partition(",")[0]
         else:
             expected = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

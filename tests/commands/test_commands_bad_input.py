@@ -365,7 +365,14 @@ CASES: dict[str, tuple[Prepared, str]] = {
         always(*verb("pretrain", "decoder.augmentation={}")), "no decoder to learn from views of its own in 'decoder"
     ),
     "an unknown way to decode": (decoding("{crosover: {}}"), "unknown augmentation 'crosover'; did you mean"),
-    "a share of networks above one": (decoding("{crossover: {probability: 2}}"), "'probability': got 2"),
+    "a number for ways to decode": (decoding("5"), "wrong type in 'decoder.augmentation': got 5, expected null, or"),
+    "a number for a way to decode": (decoding("{crossover: 5}"), "wrong type in 'decoder.augmentation.crossover': got"),
+    "a share of networks above one": (decoding("{crossover: {probability: 2}}"), "'probability': got 2, expected less"),
+    "a share of neurons above one": (decoding("{crossover: {share: 2}}"), "'share': got 2, expected less than or eq"),
+    "a decoder of views in the wrong order": (
+        always(*verb("pretrain", "decoder={beta: 0.1}", "augmentation={noise: {}, permutation: {}}")),
+        "'permutation' comes after 'noise' in 'augmentation'",
+    ),
     "renumbered after it is erased": (
         decoding("{random_erasing: {}, permutation: {}}"), "'permutation' comes .* 'randomerasing' in 'decoder.augm"
     ),

@@ -18,6 +18,11 @@ WORDS = [
     "trainer.max_steps=60", "trainer.steps_per_epoch=10", "trainer.checkpoint_every=4", "trainer.val_models=64",
     "sampler.batch_size=16", "encoder.dropout=0.1", "tracking=none",
 ]  # fmt: skip
+CROSSED = (
+    "augmentation.crossover={probability: 0.25}",
+    "decoder.augmentation={crossover: {probability: 1.0, share: 1.0}, permutation: {}}",
+)
+"""What the E_cD of table 5 (left) decodes."""
 
 
 @pytest.fixture
@@ -31,8 +36,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def pretrain(where: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "peace.cli", "pretrain", *WORDS, f"paths.runs={where}"]
+def pretrain(where: Path, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "peace.cli", "pretrain", *WORDS, *words, f"paths.runs={where}"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -42,19 +47,20 @@ def weights(where: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [(), CROSSED], ids=["pairs", "views of its own"])
 def test_the_hyper_representation_of_a_killed_training_is_that_of_an_uninterrupted_one(
-    elsewhere: Path, peace: Peace
+    elsewhere: Path, peace: Peace, words: tuple[str, ...]
 ) -> None:
     assert peace("zoo", "train", "tetris_seed", *(word for word in WORDS if word.startswith("zoo."))).code == 0
     whole, killed = elsewhere / "whole", elsewhere / "killed"
-    assert pretrain(whole).wait() == 0
-    process = pretrain(killed)
+    assert pretrain(whole, *words).wait() == 0
+    process = pretrain(killed, *words)
     while not list(killed.glob("**/last.ckpt")):
         assert process.poll() is None, "it ended before it wrote a checkpoint"
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not list(killed.glob("**/embedder.safetensors"))
-    assert pretrain(killed).wait() == 0
+    assert pretrain(killed, *words).wait() == 0
     assert len(list(killed.glob("**/logs/from_step_*"))) == 2, "it began anew"
     assert weights(killed) == weights(whole)

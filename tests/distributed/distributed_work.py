@@ -12,6 +12,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from peace.augmentations.crossover import Crossover
 from peace.augmentations.erasing import Erasing
 from peace.augmentations.near_duplicate import NearDuplicate
 from peace.augmentations.noise import Noise
@@ -43,6 +44,7 @@ WORDS = [
 _WORDS = [
     "encoder.hidden_dim=8", "encoder.num_layers=1", "aggregator.embedding_dim=16", "aggregator.num_layers=1",
     "head.hidden_dim=16", f"head.projection_dim={PROJECTION_DIM}", f"regression.targets=[{','.join(TARGETS)}]",
+    "decoder.beta=0.3",
 ]  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def make_module(dropout: float = 0.0, loss: str = "nt_xent", bank: bool = False)
     embedder = build_embedder(compose("pretrain", [*_WORDS, f"aggregator.dropout={dropout}"]))
     return Contrastive(
         embedder, LOSSES.build({"name": loss, "learned_temperature": bank}), OptimizerConfig(learning_rate=1e-3),
-        STEPS, seed=5, regression_weight=0.7, bank=Bank(BANK, PROJECTION_DIM) if bank else None,
+        STEPS, seed=5, regression_weight=0.7, bank=Bank(BANK, PROJECTION_DIM) if bank else None, beta=0.3,
     )  # fmt: skip
 
 
@@ -60,7 +62,8 @@ def make_data(zoo: str, batch_size: int) -> ZooData:
     """The same data each time."""
     augmentations = [NearDuplicate(), Erasing(0.15), Noise(0.15)]
     sampler = SamplerConfig(batch_size)
-    return ZooData(Zoo.open(Path(zoo)), augmentations, sampler, 2, 3, TARGETS, "task", "test_accuracy")
+    decoded = [Crossover(1.0)]
+    return ZooData(Zoo.open(Path(zoo)), augmentations, sampler, 2, 3, TARGETS, "task", "test_accuracy", decoded)
 
 
 def batches(zoo: str) -> dict[str, Views]:
@@ -71,8 +74,11 @@ def batches(zoo: str) -> dict[str, Views]:
         for views in map(data.views, range(60)):
             counts = {stack.graph.layers[0].kind: len(stack) // 2 for stack in views.pairs}
             name = f"{counts.get('linear', 0)} and {counts.get('conv', 0)}"
-            pairs, originals = ([s.to(torch.float64) for s in stacks] for stacks in (views.pairs, views.originals))
-            found.setdefault(name, replace(views, pairs=pairs, originals=originals, targets=views.targets.double()))
+            pairs, decoded, originals = (
+                [stack.to(torch.float64) for stack in part] for part in (views.pairs, views.decoded, views.originals)
+            )
+            numbers = {"pairs": pairs, "decoded": decoded, "originals": originals, "targets": views.targets.double()}
+            found.setdefault(name, replace(views, **numbers))
     return {name: found[name] for name in ("3 and 2", "2 and 1", "3 and 0")}
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from peace.augmentations.checkpoint import Checkpoint
 from peace.augmentations.crossover import Crossover
 from peace.augmentations.near_duplicate import NearDuplicate
 from peace.augmentations.noise import Noise
@@ -93,6 +94,24 @@ def test_a_crossed_network_is_of_training_networks_and_decoded_to_itself(make_da
             assert not any(starmap(torch.equal, zip(parts(seen), parts(original), strict=True))), "views are noisy"
             changed += (original.weights[0] != given.weights[0]).flatten(1).any(1).tolist()
     assert sum(changed) > len(changed) / 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_every_neuron_is_of_the_epoch_that_is_shown_and_of_the_same_split(
+    make_data: Make, zoo: Zoo, split: str
+) -> None:
+    data = make_data(augmentations=[], decoded=[Checkpoint(1.0), Crossover(1.0, 1.0)])
+    pool = data.pool(split)
+    for views in data.looks(64) if split == "val" else map(data.views, range(4)):
+        models = views.split(torch.tensor(recognised(zoo, views.pairs)))[0]
+        found = []
+        for stack in views.decoded:
+            place = next(place for place, known in enumerate(pool.stacks) if known.graph == stack.graph)
+            equal = (stack.weights[0][:, None] == pool.stacks[place].weights[0]).flatten(3).all(3)
+            assert equal.any(1).all(), "every neuron is of this split"
+            found.append(pool.kinship.epochs[pool.starts[place] + equal.int().argmax(1)].unique(dim=1))
+        # The other checkpoint of the run is shown, and each has two.
+        assert torch.equal(torch.cat(found), 3 - torch.tensor(zoo.rows["epoch"][models.tolist()].to_numpy())[:, None])
 
 
 def test_all_train_models_are_there_and_no_other(make_data: Make, zoo: Zoo) -> None:

@@ -75,8 +75,10 @@ def test_views_of_its_own_are_all_that_the_decoder_learns_from(data: Make, make_
     made = module(make_module).eval()
     views, pairs = data(decoded=[Crossover(1.0), Permutation()]).views(0), data().views(0)
     assert [2 * len(stack) for stack in views.decoded] == [len(stack) for stack in views.pairs]
-    for seen, original in zip(views.decoded, views.originals, strict=True):
+    plain = data(decoded=[Permutation()]).views(0)
+    for seen, original, uncrossed in zip(views.decoded, views.originals, plain.originals, strict=True):
         assert torch.equal(vector(seen), vector(original)), "crossed and renumbered is what it should give back"
+        assert (vector(original).sort(1).values != vector(uncrossed).sort(1).values).any()
     parts, usual = made.parts(views), made.parts(pairs)
     decoded = made.embedder.autoencode(views.decoded)[1]
     assert parts["reconstruction"].item() == pytest.approx(squared_distances(decoded, views.originals).mean().item())

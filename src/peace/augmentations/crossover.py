@@ -12,7 +12,7 @@ from peace.graph.stack import Stack
 
 @AUGMENTATIONS.register("crossover")
 class Crossover(Augmentation):
-    """With some probability, random hidden neurons are those of other networks of the same architecture and epoch.
+    """With some probability, random hidden neurons are those of other networks of an equal graph and the same epoch.
 
     A neuron comes with its incoming weights, bias and outgoing weights, a weight between two exchanged ones with the
     later of them. Each has a mate of its own: any network of that epoch, with equal probability, the network itself
@@ -46,7 +46,7 @@ class Crossover(Augmentation):
 
 def _mates(places: Tensor, neurons: int, epochs: Tensor, generator: torch.Generator) -> Tensor:
     """A model of the same epoch for each neuron, uniform among all. Shape: [N] -> [N, neurons]."""
-    ordered = epochs.sort()
+    ordered = epochs.sort(stable=True)
     first, end = (torch.searchsorted(ordered.values, epochs[places], right=right)[:, None] for right in (False, True))
     draw = torch.rand(len(places), neurons, generator=generator, dtype=torch.float64)
     return ordered.indices[first + (draw * (end - first)).long()]
@@ -56,8 +56,8 @@ def _exchanged(stack: Stack, pool: Stack, neurons: Mapping[int, tuple[Tensor, Te
     """The stack with the neurons that are exchanged, by axis, from their mates in the pool. Shapes: [N, n] each."""
     weights, biases = list(stack.weights), list(stack.biases)
     for axis, choice in neurons.items():
-        exchanged, mates = (part.to(weights[0].device) for part in choice)
-        neuron = torch.arange(mates.shape[1], device=mates.device)
+        exchanged, mates = choice
+        neuron = torch.arange(mates.shape[1])
         for layer in stack.graph.writers(axis):
             incoming = pool.weights[layer][mates, neuron]
             weights[layer] = torch.where(exchanged[:, :, None, None], incoming, weights[layer])

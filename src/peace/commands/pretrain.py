@@ -39,10 +39,9 @@ def run(config: Mapping[str, Any], dry_run: bool = False) -> None:
     trainer = TrainerConfig(**arguments(TrainerConfig, config["trainer"], "trainer"))
     torch.manual_seed(seeding.key(config["seed"], "embedder"))
     module = _module(config, trainer)
-    augmentations = build_augmentations(config["augmentation"])
-    if module.beta and config["decoder"]["augmentation"] is None:
+    augmentations, decoded = build_augmentations(config["augmentation"]), _decoded(config["decoder"])
+    if module.beta and decoded is None:
         check_decodable(augmentations)
-    decoded = _decoded(config["decoder"])
     where, started = run_directory(config), time.monotonic()
     sampler = _sampler(config["sampler"])
     recipe_from(config["zoo"])
@@ -109,6 +108,9 @@ def _decoded(node: Mapping[str, Any]) -> list[Augmentation] | None:
         raise InputError("there is no decoder to learn from views of its own", where="'decoder.augmentation'",
                          got=config.augmentation, expected="null with decoder.beta=0",
                          do="set decoder.beta=0.1, or decoder.augmentation=null")  # fmt: skip
+    if not isinstance(config.augmentation, Mapping):
+        raise InputError("wrong type", where="'decoder.augmentation'", got=repr(config.augmentation),
+                         expected="null, or augmentations and their arguments, such as {permutation: {}}")  # fmt: skip
     augmentations = build_augmentations(config.augmentation, "decoder.augmentation")
     check_decodable(augmentations, "decoder.augmentation")
     return augmentations

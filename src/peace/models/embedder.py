@@ -60,12 +60,12 @@ class DecoderConfig:
     Attributes:
         beta: β, what reconstruction counts beside contrast: L = β L_MSE + (1 - β) L_c. 0 is E_c, which has no
             decoder; 1 is E_D, which has no contrast.
-        augmentation: How the views differ that it learns from, one of each model of a batch; None: it learns from those
-            that are contrasted, as in the paper.
+        augmentation: How the views differ that it learns from, one of each model of a batch: names and arguments; None:
+            it learns from those that are contrasted, as in the paper.
     """
 
     beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    augmentation: Mapping[str, Mapping[str, Any] | None] | None = None
+    augmentation: Any = None
 
 
 class Embedder(nn.Module):

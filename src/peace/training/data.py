@@ -118,7 +118,8 @@ class ZooData(L.LightningDataModule):
         """Returns the batch on the device."""
         if isinstance(batch, Views):
             pairs, decoded, originals = (
-                part and [stack.to(device) for stack in part] for part in (batch.pairs, batch.decoded, batch.originals)
+                None if part is None else [stack.to(device) for stack in part]
+                for part in (batch.pairs, batch.decoded, batch.originals)
             )
             facts, known = batch.facts.to(device), batch.partners.to(device)
             return Views(pairs, decoded, originals, batch.targets.to(device), facts, known, batch.total)

@@ -121,7 +121,8 @@ class Contrastive(L.LightningModule):
                 parts["reconstruction"] = torch.cat(_joint(batch, errors)).mean()
             else:
                 parts["reconstruction"] = gathered(errors, batch.total).mean()
-                embeddings = self.embedder.embed(batch.pairs)
+                compared = self.beta < 1 or self.embedder.regressor is not None
+                embeddings = self.embedder.embed(batch.pairs) if compared else embeddings
         if self.beta < 1:
             first, second = _joint(batch, self.embedder.project(embeddings))
             memory = self.bank.memory() if self.bank else None

@@ -28,7 +28,7 @@ class Views:
     Attributes:
         pairs: One stack per architecture, the first views of n models, then the second ones: [2n, ...].
         decoded: Views that a decoder learns from, one of each model: [n, ...]; None where it learns from the pairs.
-        originals: What a decoder should make of them, see `augmentations.views.view`.
+        originals: What a decoder should make of the views that it learns from, see `augmentations.views.view`.
         targets: Regression targets of the models shown, in the order of the stacks. Shape: [2N, K].
         facts: What is known of the models of the N first views, of the whole batch also where this is one process's
             share.
@@ -48,21 +48,21 @@ class Views:
         """Returns the pairs at places rank, rank + world, ... of the batch; an architecture may have none of them."""
         if world == 1:
             return self
-        pairs, originals, kept, start = [], [], [], 0
-        decoded: list[Stack] | None = None if self.decoded is None else []
+        kept, start = [], 0
+        pairs, decoded, originals = list[Stack](), list[Stack](), list[Stack]()
         for place, stack in enumerate(self.pairs):
             half = len(stack) // 2
             mine = torch.arange((rank - start) % world, half, world) if (rank - start) % world < half else None
             if mine is not None:
                 both = torch.cat([mine, mine + half])
                 pairs.append(stack.select(both))
-                originals.append(self.originals[place].select(both if decoded is None else mine))
-                if self.decoded is not None and decoded is not None:
-                    decoded.append(self.decoded[place].select(mine))
+                originals.append(self.originals[place].select(both if self.decoded is None else mine))
+                decoded += [] if self.decoded is None else [self.decoded[place].select(mine)]
                 kept.append(2 * start + both)
             start += half
-        targets = self.targets[torch.cat(kept)]
-        return replace(self, pairs=pairs, decoded=decoded, originals=originals, targets=targets, total=start)
+        own = None if self.decoded is None else decoded
+        return replace(self, pairs=pairs, decoded=own, originals=originals, targets=self.targets[torch.cat(kept)],
+                       total=start)  # fmt: skip
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Returns first and second views of values in the order of the stacks. Shape: [2N, ...] -> [N, ...] twice."""
@@ -135,25 +135,24 @@ class Pool:
             decoded: How the view differs that is decoded, None where the two are.
         """
         others = partners(models, self.kinship, augmentations, generator)
-        pairs, originals = self._seen(models, [models, others], augmentations, generator)
+        pairs, originals = self._seen([models, others], augmentations, generator)
         own = None
         if decoded is not None:
             shown = partners(models, self.kinship, decoded, generator)
-            own, originals = self._seen(models, [shown], decoded, generator)
+            own, originals = self._seen([shown], decoded, generator)
         order = self._places(models).repeat(2).argsort(stable=True)
         facts = self.facts.select(models)
         known = replace(self.facts.select(others), groups=facts.groups)
         return Views(pairs, own, originals, self.targets[torch.cat([models, others])[order]], facts, known)
 
     def _seen(
-        self, models: Tensor, sides: Sequence[Tensor], augmentations: Sequence[Augmentation], generator: torch.Generator
+        self, sides: Sequence[Tensor], augmentations: Sequence[Augmentation], generator: torch.Generator
     ) -> tuple[list[Stack], list[Stack]]:
-        """Views of every side of the models, one side after the other, and what a decoder should make of them.
+        """Views of models, one side after the other, and what a decoder should make of them.
 
-        A side has as many models as there are: themselves, or what stands in their places. Shape of each stack:
-        [sides x n, ...].
+        All sides have models of the same architectures in the same places. Shape of each stack: [sides x n, ...].
         """
-        seen, originals, places = [], [], self._places(models)
+        seen, originals, places = [], [], self._places(sides[0])
         # Models come in ascending order, so that those of one architecture stand side by side.
         for place in places.unique().tolist():
             stack, first, last = self.stacks[place], self.starts[place], self.starts[place + 1]
@@ -161,7 +160,7 @@ class Pool:
             shown: Sequence[Stack] = [stack.select(side[here] - first) for side in sides]
             kinship = self.kinship.select(slice(first, last))
             for augmentation in augmentations:
-                shown = augmentation.mix(shown, models[here] - first, stack, kinship, generator)
+                shown = augmentation.mix(shown, sides[0][here] - first, stack, kinship, generator)
             views, wholes = zip(*(view(side, augmentations, generator) for side in shown), strict=True)
             seen.append(join(views))
             originals.append(join(wholes))
