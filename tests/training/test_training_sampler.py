@@ -92,3 +92,33 @@ def test_a_budget_without_room_for_two_models_is_refused() -> None:
 def test_without_options_the_batches_are_those_of_the_published_numbers() -> None:
     """Written down when the sampler had no options; the committed results of the demo rest on such draws."""
     assert Sampler(LARGE, SamplerConfig(8), 0).batch(5).tolist() == [263, 270, 287, 339, 394, 453, 469, 513]
+
+
+SIXES = Kinship(torch.arange(600) % 100, torch.zeros(600, dtype=torch.int64), torch.arange(600) // 100)
+
+
+@pytest.mark.parametrize(("size", "per_run", "shares"), [(12, 4, [4, 4, 4]), (10, 4, [2, 4, 4]), (999, 9, [6] * 100)])
+def test_a_batch_may_hold_several_checkpoints_of_each_run(size: int, per_run: int, shares: list[int]) -> None:
+    sampler = Sampler(SIXES, SamplerConfig(size, "model", per_run), seed=0)
+    for step in range(20):
+        batch = sampler.batch(step)
+        assert sorted(SIXES.runs[batch].unique(return_counts=True)[1].tolist()) == shares
+        assert len(batch.unique()) == len(batch) == sampler.least == sum(shares)
+        assert torch.equal(sampler.batch(step), batch)
+    if size < 999:
+        assert not torch.equal(sampler.batch(0), sampler.batch(1))
+
+
+def test_runs_of_any_size_and_checkpoints_within_a_run_are_drawn_uniformly() -> None:
+    sampler = Sampler(KINSHIP, SamplerConfig(1, "model", 2), seed=1)
+    counts = torch.cat([sampler.batch(step) for step in STEPS]).bincount(minlength=11).double() / len(STEPS)
+    expected = torch.tensor([1 / 15] * 6 + [1 / 10] * 4 + [1 / 5], dtype=torch.float64)
+    assert (counts - expected).abs().max() < 0.025
+    # Both of the first two models are of one run, where it has two.
+    pairs = [KINSHIP.runs[Sampler(KINSHIP, SamplerConfig(2, "model", 2), 1).batch(step)] for step in range(50)]
+    assert all(len(pair.unique()) == 1 or 4 in pair for pair in pairs)
+
+
+def test_checkpoints_of_a_run_stand_together_only_where_they_are_negatives() -> None:
+    with pytest.raises(InputError, match=r"'sampler\.per_run': got distinct=run, expected distinct=model"):
+        Sampler(SIXES, SamplerConfig(12, "run", 4), seed=0)

@@ -17,7 +17,7 @@ from peace.models.loading import load_stacks
 from peace.training.columns import numbered
 from peace.training.negatives import Couples
 from peace.training.pool import Pool, Views, in_split
-from peace.training.sampler import Sampler, SamplerConfig
+from peace.training.sampler import Sampler, SamplerConfig, shares_of_runs
 from peace.zoo.storage import Zoo, last_checkpoints
 
 
@@ -92,7 +92,10 @@ class ZooData(L.LightningDataModule):
         """
         val = self.pool("val")
         generator = seeding.generator(self.seed, "looks")
-        chosen = torch.randperm(len(val.rows), generator=generator)[:count]
+        if per_run := self.sampler.per_run:
+            chosen = shares_of_runs(val.kinship.runs, per_run, count, generator)
+        else:
+            chosen = torch.randperm(len(val.rows), generator=generator)[:count]
         return [val.views(models.sort().values, self.augmentations, generator, self.decoded)
                 for models in chosen.split(self.sampler.size)]  # fmt: skip
 

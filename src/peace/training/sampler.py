@@ -19,6 +19,8 @@ class SamplerConfig:
     Attributes:
         batch_size: Most models in a batch; there are fewer where there are fewer recipes (or runs).
         distinct: What no two models of a batch share, `recipe` or `run`; `model` lets them share both, as paper c does.
+        per_run: With `distinct="model"`, the checkpoints of each run in a batch, negatives of each other that initial
+            weights do not tell apart; None draws from all models alike.
         weights: Most weights and biases in a batch, counted in one view of each model; null is no such limit. Models
             are taken in the order drawn up to the first one for which there is no room.
         negatives: Shares of a batch that are drawn as negatives of one kind.
@@ -26,6 +28,7 @@ class SamplerConfig:
 
     batch_size: PositiveInt = 256
     distinct: str = "recipe"
+    per_run: PositiveInt | None = None
     weights: PositiveInt | None = None
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
 
@@ -34,7 +37,8 @@ class Sampler:
     """Draws batches of models of which no two are of one recipe, or of one run.
 
     In NT-Xent every other model of the batch is a negative, so what is a positive elsewhere must not stand beside it:
-    `distinct="recipe"` goes with near-duplicate positives, `"run"` with checkpoints of the same run.
+    `distinct="recipe"` goes with near-duplicate positives, `"run"` with checkpoints of the same run. With
+    `per_run` runs are drawn uniformly, and the checkpoints of the last one may be fewer.
 
     Args:
         kinship: Who is related to whom.
@@ -45,7 +49,8 @@ class Sampler:
 
     Raises:
         InputError: `distinct` is none of these, the models share a single recipe (or run), which leaves no negatives,
-            the limit on weights has no room for two models, or there are too few negatives of a kind.
+            `per_run` stands beside another `distinct` or beside negatives of one kind, the limit on weights has no
+            room for two models, or there are too few negatives of a kind.
     """
 
     def __init__(
@@ -56,8 +61,16 @@ class Sampler:
         couples: Couples | None = None,
         sizes: Tensor | None = None,
     ) -> None:
-        self.groups, self.distinct = groups_of(kinship, config.distinct), config.distinct
-        self.size = min(config.batch_size, len(self.groups.unique()))
+        self.groups, self.distinct, self.per_run = groups_of(kinship, config.distinct), config.distinct, config.per_run
+        if self.per_run and (self.distinct != "model" or couples):
+            raise InputError("checkpoints of one run cannot stand in a batch", where="'sampler.per_run'",
+                             got=f"distinct={self.distinct}{', and negatives of one kind' if couples else ''}",
+                             expected="distinct=model and no sampler.negatives")  # fmt: skip
+        self.runs = kinship.runs
+        most = len(self.groups.unique())
+        if self.per_run:
+            most = int(self.runs.unique(return_counts=True)[1].clamp(max=self.per_run).sum())
+        self.size = min(config.batch_size, most)
         if len(self.groups.unique()) < 2:
             raise InputError(
                 f"no negatives: all models share one {config.distinct}",
@@ -101,7 +114,9 @@ class Sampler:
         return seeding.generator(self.seed, "batch", step)
 
     def _candidates(self, generator: torch.Generator) -> Tensor:
-        """One model of each recipe (or run), in random order."""
+        """One model of each recipe (or run), in random order, or the shares of runs."""
+        if self.per_run:
+            return shares_of_runs(self.runs, self.per_run, self.size, generator)
         order = torch.randperm(len(self.groups), generator=generator)
         if self.distinct == "model":
             return order
@@ -120,6 +135,31 @@ class Sampler:
         single = [[place] for place in range(len(models)) if place not in coupled]
         units = [*couples, *single[: self.size - len(coupled)]]
         return [models[units[place]] for place in torch.randperm(len(units), generator=generator).tolist()]
+
+
+def shares_of_runs(runs: Tensor, count: int, total: int, generator: torch.Generator) -> Tensor:
+    """Returns `count` random checkpoints of a random run, as many of another one, and so on.
+
+    Args:
+        runs: The run of each model. Shape: [G] int64.
+        count: Of each run; one that has fewer gives all.
+        total: Where to stop.
+        generator: Of runs and checkpoints.
+
+    Shape:
+        [at most total] int64.
+    """
+    sizes = runs.bincount()
+    order = sizes.nonzero().flatten()
+    order = order[torch.randperm(len(order), generator=generator)]
+    order = order[: 1 + int((sizes[order].clamp(max=count).cumsum(0) < total).sum())]
+    place = torch.full_like(sizes, len(order)).scatter(0, order, torch.arange(len(order)))
+    models = (place[runs] < len(order)).nonzero().flatten()
+    models = models[torch.randperm(len(models), generator=generator)]
+    # Stable, so that within a run the order stays random.
+    models = models[place[runs[models]].argsort(stable=True)]
+    rank = torch.arange(len(models)) - (sizes[order].cumsum(0) - sizes[order]).repeat_interleave(sizes[order])
+    return models[rank < count][:total]
 
 
 def groups_of(kinship: Kinship, distinct: str) -> Tensor:
