@@ -36,27 +36,23 @@ class Crossover(Augmentation):
         """Returns all views with the neurons of mates in them."""
         crossed = torch.rand(len(places), 1, generator=generator) < self.probability
         share = torch.rand(len(places), 1, generator=generator) if self.share is None else self.share
+        epochs = kinship.epochs.sort(stable=True)
+        first, end = (
+            torch.searchsorted(epochs.values, kinship.epochs[places], right=right)[:, None] for right in (False, True)
+        )
         neurons = {}
         for axis in pool.graph.hidden:
             size = pool.graph.axes[axis].size
             exchanged = crossed & (torch.rand(len(places), size, generator=generator) < share)
-            neurons[axis] = exchanged, _mates(places, size, kinship.epochs, generator)
+            draw = torch.rand(len(places), size, generator=generator, dtype=torch.float64)
+            neurons[axis] = exchanged, epochs.indices[first + (draw * (end - first)).long()]
         return [_exchanged(view, pool, neurons) for view in views]
-
-
-def _mates(places: Tensor, neurons: int, epochs: Tensor, generator: torch.Generator) -> Tensor:
-    """A model of the same epoch for each neuron, uniform among all. Shape: [N] -> [N, neurons]."""
-    ordered = epochs.sort(stable=True)
-    first, end = (torch.searchsorted(ordered.values, epochs[places], right=right)[:, None] for right in (False, True))
-    draw = torch.rand(len(places), neurons, generator=generator, dtype=torch.float64)
-    return ordered.indices[first + (draw * (end - first)).long()]
 
 
 def _exchanged(stack: Stack, pool: Stack, neurons: Mapping[int, tuple[Tensor, Tensor]]) -> Stack:
     """The stack with the neurons that are exchanged, by axis, from their mates in the pool. Shapes: [N, n] each."""
     weights, biases = list(stack.weights), list(stack.biases)
-    for axis, choice in neurons.items():
-        exchanged, mates = choice
+    for axis, (exchanged, mates) in neurons.items():
         neuron = torch.arange(mates.shape[1])
         for layer in stack.graph.writers(axis):
             incoming = pool.weights[layer][mates, neuron]

@@ -19,8 +19,8 @@ class Selection(L.Callback):
 
     What is looked at is the loss that is trained, on views of `val` models that stay the same, and beside it r2, how
     well whole weights are reconstructed: R² = 1 - Σ (w - ŵ)² / Σ (w - mean of w)² over all weights and models, crossed
-    as in training where they are crossed there. Its
-    state is part of a checkpoint, so that a training that goes on chooses what an uninterrupted one does.
+    as in training where they are crossed there. Its state is part of a checkpoint, so that a training that goes on
+    chooses what an uninterrupted one does.
 
     Args:
         every: Steps between two looks.
