@@ -83,6 +83,29 @@ def test_a_model_is_the_same_to_the_bit_among_others_and_alone(tiny: ImageData) 
     assert torch.equal(together[2], alone[0]) and not together[1].isfinite().all()
 
 
+def test_models_of_a_second_block_are_the_same_to_the_bit_as_those_of_the_first(tiny: ImageData) -> None:
+    chosen, own = small([3], "tanh", False, 2), members()
+    few, many = (
+        trained(population, population.start(), 2)
+        for population in (Population(chosen, own, tiny), Population(chosen, own * 25, tiny))
+    )
+    assert len(many) > 64 and len(many) % 64 and torch.equal(many, few.repeat(25, 1))
+
+
+def test_a_resting_model_keeps_its_moments_and_count_of_steps(tiny: ImageData) -> None:
+    chosen, own = small([3], "tanh", True, 2), members()
+    population = Population(chosen, own, tiny)
+    position = population.start()
+    trained(population, position, 1)
+    assert population.train.counts.unique().numel() > 1
+    assert torch.equal(position.optimizer.state["steps"][:, 0].long(), -(-population.train.counts // 2))
+    alone = Population(chosen, own[-1:], tiny)
+    expected = alone.start()
+    trained(alone, expected, 1)
+    for name, value in expected.optimizer.state.items():
+        assert torch.equal(position.optimizer.state[name][-1:], value)
+
+
 def test_others_are_not_of_this_kind() -> None:
     assert Dense.of(built([5]), "adam", 1) is not None
     assert Dense.of(built([5]), "adamw", 1) is None

@@ -1,8 +1,8 @@
 """Training of many small networks of linear layers by Adam, as one compiled loop over models and steps.
 
-A step of such a network takes less time than the calls for it, batched over a thousand models or not. Compiled, a model
-stays in the processor's nearest cache from one step to the next, and other threads run meanwhile, so that shards train
-side by side.
+A step of such a network takes less time than the calls for it, batched over a thousand models or not. Compiled, a block
+of models stays in the processor's cache from one step to the next, side by side, so that each vector instruction does
+the same for several of them; and other threads run meanwhile, so that shards train side by side too.
 """
 
 import math
@@ -17,6 +17,10 @@ from peace.zoo.optimizers import Optimizer
 
 _SMALL = 512
 """Multiplications of a layer with a batch up to which this is used."""
+
+_LANES = 64
+"""Networks of a block, a lane each. Loops over 16 or 32 lanes take half as long again, their arrays' overlap being
+asked for each time; over 128, no less."""
 
 _ACTIVATIONS: dict[type[nn.Module], int] = {nn.Tanh: 0, nn.Sigmoid: 1, nn.ReLU: 2}
 """Those whose derivative can be told from what comes out of them, by the numbers that the loop knows them by."""
@@ -86,13 +90,17 @@ class Dense:
             raise ValueError(f"images of {pixels.shape[1]} numbers for networks of {self.shape.sizes[0]} inputs")
         state = optimizer.started(weights)
         weights = weights.detach().clone(memory_format=torch.contiguous_format)
-        moments = (state[name].numpy() for name in ("first", "second", "steps"))
-        rates = (value[:, 0].numpy() for value in (optimizer.learning_rate, optimizer.weight_decay))
-        given = (value.contiguous().numpy() for value in (pixels, images, targets, counts))
+        moments = (state[name].numpy() for name in ("first", "second"))
+        taken = state["steps"] + torch.arange(1, len(steps) + 1)
+        corrected = (value.mT.contiguous().numpy() for value in optimizer.corrections(taken, weights.dtype))
+        decay = optimizer.weight_decay[:, 0]
+        given = (value.contiguous().numpy() for value in (decay, pixels, images, targets, counts))
         # Of the type of the weights, so that the loop computes in it.
         constants = torch.tensor([0, 1, 2, 0.1, 0.999, 0.001, 1e-8], dtype=weights.dtype).numpy()
         at = (steps.start, steps.stop, self.batch)
-        _train(weights.numpy(), *moments, *rates, *given, constants, *at, self.shape)
+        _train(weights.numpy(), *moments, *corrected, *given, constants, *at, self.shape)
+        own = -(-counts // self.batch)
+        state["steps"] += (own.clamp(max=steps.stop) - steps.start).clamp(min=0)[:, None]
         return weights
 
 
@@ -104,79 +112,135 @@ class _Shape(NamedTuple):
     activation: int
 
 
-# Sums may be taken in any order, the same at each call; a division by zero is infinite, as in torch.
-# Compiled anew by each process, in some seconds: files of compiled code would want a folder that can be written.
-_compiled = numba.njit(nogil=True, error_model="numpy", inline="always", fastmath={"reassoc", "contract"})
+# A product and the sum that it goes into may be one operation; sums keep their order; a division by zero is infinite,
+# as in torch. Compiled anew by each process, in some seconds: files of compiled code would want a folder to write to.
+_compiled = numba.njit(nogil=True, error_model="numpy", inline="always", fastmath={"contract"})
 
 
 @_compiled
 def _train(
-    weights: np.ndarray, first: np.ndarray, second: np.ndarray, taken: np.ndarray, rates: np.ndarray,
+    weights: np.ndarray, first: np.ndarray, second: np.ndarray, rates: np.ndarray, roots: np.ndarray,
     decays: np.ndarray, pixels: np.ndarray, images: np.ndarray, targets: np.ndarray, counts: np.ndarray,
     constants: np.ndarray, begin: int, end: int, batch: int, shape: _Shape,
 ) -> None:  # fmt: skip
-    widest = shape.sizes.max()
-    state = np.zeros((len(shape.sizes), widest), weights.dtype)
-    slope, below = np.zeros(widest, weights.dtype), np.zeros(widest, weights.dtype)
-    gradient, corrections = np.zeros(weights.shape[1], weights.dtype), np.zeros(2, weights.dtype)
-    for model in range(len(weights)):
-        own, mean, square = weights[model], first[model], second[model]
+    kind, size, widest = weights.dtype, weights.shape[1], shape.sizes.max()
+    own, gradient = np.zeros((size, _LANES), kind), np.zeros((size, _LANES), kind)
+    mean, square = np.zeros((size, _LANES), kind), np.zeros((size, _LANES), kind)
+    state, sums = np.zeros((len(shape.sizes), widest, _LANES), kind), np.zeros((widest, _LANES), kind)
+    slope, below = np.zeros((widest, _LANES), kind), np.zeros((widest, _LANES), kind)
+    rate, root, decay, share = (np.zeros(_LANES, kind), np.zeros(_LANES, kind), np.zeros(_LANES, kind),
+                                np.zeros(_LANES, kind))  # fmt: skip
+    models, last = np.zeros(_LANES, np.int64), np.zeros(_LANES, np.int64)
+    image, target = np.zeros(_LANES, np.int64), np.zeros(_LANES, np.int64)
+    for head in range(0, len(weights), _LANES):
+        for lane in range(_LANES):
+            # Lanes beyond the last model repeat it, and nothing is kept of them.
+            model = models[lane] = min(head + lane, len(weights) - 1)
+            last[lane] = min(end, -(-counts[model] // batch)) if head + lane < len(weights) else 0
+            decay[lane] = decays[model]
+            for at in range(size):
+                own[at, lane], mean[at, lane] = weights[model, at], first[model, at]
+                square[at, lane] = second[model, at]
         for step in range(begin, end):
-            start, stop = step * batch, min((step + 1) * batch, counts[model])
-            if start >= stop:
-                break
             gradient[:] = 0
-            for place in range(start, stop):
-                _propagate(own, pixels, images[model, place], shape, constants, state)
-                _softmax_less_one_hot(state, shape, targets[model, place], stop - start, constants, slope)
+            for place in range(step * batch, (step + 1) * batch):
+                for lane in range(_LANES):
+                    model, there = models[lane], min(place, images.shape[1] - 1)
+                    image[lane], target[lane] = images[model, there], targets[model, there]
+                    share[lane] = min(batch, counts[model] - step * batch) if place < counts[model] else 0
+                _propagate(own, pixels, image, shape, constants, state, sums)
+                _softmax_less_one_hot(state, shape, target, share, constants, slope, sums)
                 _propagate_back(own, shape, constants, state, slope, below, gradient)
-            taken[model, 0] += 1
-            # In double precision, as torch has them: 1 - 0.999 in single is wrong by 5e-5 of its value.
-            corrections[0] = rates[model] / (1 - math.exp(taken[model, 0] * math.log(0.9)))
-            corrections[1] = 1 / math.sqrt(1 - math.exp(taken[model, 0] * math.log(0.999)))
-            _adam(own, mean, square, gradient, decays[model], corrections, constants)
+            for lane in range(_LANES):
+                rate[lane], root[lane] = rates[step - begin, models[lane]], roots[step - begin, models[lane]]
+            _adam(own, mean, square, gradient, rate, root, decay, constants)
+            for lane in range(_LANES):
+                # A model whose images are used up rests: what its lane makes from here on is not kept.
+                if step + 1 == last[lane]:
+                    model = models[lane]
+                    for at in range(size):
+                        weights[model, at], first[model, at] = own[at, lane], mean[at, lane]
+                        second[model, at] = square[at, lane]
 
 
 @_compiled
 def _propagate(
-    own: np.ndarray, pixels: np.ndarray, image: int, shape: _Shape, constants: np.ndarray, state: np.ndarray
-) -> None:
-    """Fills `state` with what comes out of each layer, the image first."""
-    zero, one, two, at, depth = constants[0], constants[1], constants[2], 0, len(shape.sizes) - 1
+    own: np.ndarray, pixels: np.ndarray, image: np.ndarray, shape: _Shape, constants: np.ndarray, state: np.ndarray,
+    sums: np.ndarray,
+) -> None:  # fmt: skip
+    """Fills `state` with what comes out of each layer, the images first."""
+    at, depth = 0, len(shape.sizes) - 1
     for column in range(shape.sizes[0]):
-        state[0, column] = pixels[image, column]
+        for lane in range(_LANES):
+            state[0, column, lane] = pixels[image[lane], column]
     for layer in range(depth):
         n_in, n_out = shape.sizes[layer], shape.sizes[layer + 1]
+        halved = _power_of_two(n_in)
         for row in range(n_out):
-            total = own[at + n_in * n_out + row] if shape.bias else zero
-            for column in range(n_in):
-                total += own[at + row * n_in + column] * state[layer, column]
-            if layer == depth - 1:
-                state[depth, row] = total
-            elif shape.activation == 0:
-                # A tenth of the time of the library's, and wrong by no more than the rounding of 1.
-                state[layer + 1, row] = one - two / (math.exp(two * total) + one)
-            elif shape.activation == 1:
-                state[layer + 1, row] = one / (one + math.exp(-total))
-            else:
-                state[layer + 1, row] = max(total, zero)
+            for column in range(halved):
+                for lane in range(_LANES):
+                    sums[column, lane] = own[at + row * n_in + column, lane] * state[layer, column, lane]
+            _add_up(sums, halved)
+            for column in range(halved, n_in):
+                for lane in range(_LANES):
+                    sums[0, lane] += own[at + row * n_in + column, lane] * state[layer, column, lane]
+            for lane in range(_LANES):
+                total = sums[0, lane] + own[at + n_in * n_out + row, lane] if shape.bias else sums[0, lane]
+                state[layer + 1, row, lane] = total if layer == depth - 1 else _activated(total, shape, constants)
         at += n_in * n_out + (n_out if shape.bias else 0)
 
 
 @_compiled
+def _activated(total: float, shape: _Shape, constants: np.ndarray) -> float:
+    zero, one, two = constants[0], constants[1], constants[2]
+    if shape.activation == 0:
+        # A tenth of the time of the library's, and wrong by no more than the rounding of 1.
+        return one - two / (math.exp(two * total) + one)
+    return one / (one + math.exp(-total)) if shape.activation == 1 else max(total, zero)
+
+
+@_compiled
+def _power_of_two(count: int) -> int:
+    """The largest that is not above a count."""
+    power = 1
+    while 2 * power <= count:
+        power *= 2
+    return power
+
+
+@_compiled
+def _add_up(parts: np.ndarray, count: int) -> None:
+    """Adds rows, as many as a power of two, into the first: one half to the other, and so on, which rounds least."""
+    half = count // 2
+    while half:
+        for row in range(half):
+            for lane in range(_LANES):
+                parts[row, lane] += parts[row + half, lane]
+        half //= 2
+
+
+@_compiled
 def _softmax_less_one_hot(
-    state: np.ndarray, shape: _Shape, target: int, share: int, constants: np.ndarray, slope: np.ndarray
-) -> None:
-    """Fills `slope` with that of the mean cross-entropy of `share` images by the outputs."""
-    depth, classes = len(shape.sizes) - 1, shape.sizes[-1]
-    largest, total = state[depth, 0], constants[0]
+    state: np.ndarray, shape: _Shape, target: np.ndarray, share: np.ndarray, constants: np.ndarray, slope: np.ndarray,
+    sums: np.ndarray,
+) -> None:  # fmt: skip
+    """Fills `slope` with that of the mean cross-entropy of `share` images by the outputs, with 0 where that is none."""
+    zero, depth, classes = constants[0], len(shape.sizes) - 1, shape.sizes[-1]
+    halved = _power_of_two(classes)
+    for lane in range(_LANES):
+        largest = state[depth, 0, lane]
+        for row in range(classes):
+            largest = max(largest, state[depth, row, lane])
+        for row in range(classes):
+            sums[row, lane] = slope[row, lane] = math.exp(state[depth, row, lane] - largest)
+    _add_up(sums, halved)
+    for row in range(halved, classes):
+        for lane in range(_LANES):
+            sums[0, lane] += sums[row, lane]
     for row in range(classes):
-        largest = max(largest, state[depth, row])
-    for row in range(classes):
-        slope[row] = math.exp(state[depth, row] - largest)
-        total += slope[row]
-    for row in range(classes):
-        slope[row] = (slope[row] / total - constants[1 if row == target else 0]) / share
+        for lane in range(_LANES):
+            value = slope[row, lane] / sums[0, lane] - constants[1 if row == target[lane] else 0]
+            slope[row, lane] = value / share[lane] if share[lane] > 0 else zero
 
 
 @_compiled
@@ -189,34 +253,37 @@ def _propagate_back(
     for layer in range(len(shape.sizes) - 2, -1, -1):
         n_in, n_out = shape.sizes[layer], shape.sizes[layer + 1]
         at -= n_in * n_out + (n_out if shape.bias else 0)
-        for column in range(n_in):
-            below[column] = zero
+        below[:] = 0
         for row in range(n_out):
             for column in range(n_in):
-                gradient[at + row * n_in + column] += slope[row] * state[layer, column]
+                for lane in range(_LANES):
+                    gradient[at + row * n_in + column, lane] += slope[row, lane] * state[layer, column, lane]
             for column in range(n_in if layer else 0):
-                below[column] += slope[row] * own[at + row * n_in + column]
-            if shape.bias:
-                gradient[at + n_in * n_out + row] += slope[row]
+                for lane in range(_LANES):
+                    below[column, lane] += slope[row, lane] * own[at + row * n_in + column, lane]
+            for lane in range(_LANES if shape.bias else 0):
+                gradient[at + n_in * n_out + row, lane] += slope[row, lane]
         for column in range(n_in if layer else 0):
-            value = state[layer, column]
-            if shape.activation == 0:
-                slope[column] = below[column] * (one - value * value)
-            elif shape.activation == 1:
-                slope[column] = below[column] * value * (one - value)
-            else:
-                slope[column] = below[column] if value > zero else zero
+            for lane in range(_LANES):
+                value = state[layer, column, lane]
+                if shape.activation == 0:
+                    slope[column, lane] = below[column, lane] * (one - value * value)
+                elif shape.activation == 1:
+                    slope[column, lane] = below[column, lane] * value * (one - value)
+                else:
+                    slope[column, lane] = below[column, lane] if value > zero else zero
 
 
 @_compiled
 def _adam(
-    own: np.ndarray, first: np.ndarray, second: np.ndarray, gradient: np.ndarray, decay: float,
-    corrections: np.ndarray, constants: np.ndarray,
+    own: np.ndarray, first: np.ndarray, second: np.ndarray, gradient: np.ndarray, rate: np.ndarray, root: np.ndarray,
+    decay: np.ndarray, constants: np.ndarray,
 ) -> None:  # fmt: skip
-    """One step of Adam; `corrections` are the learning rate and the root's factor, both without the moments' bias."""
+    """One step of Adam; `rate` and `root` are without the moments' bias, see `Optimizer.corrections`."""
     lerp, keep, add, tiny = constants[3], constants[4], constants[5], constants[6]
     for at in range(len(own)):
-        along = gradient[at] + decay * own[at]
-        first[at] += lerp * (along - first[at])
-        second[at] = keep * second[at] + add * along * along
-        own[at] -= corrections[0] * first[at] / (math.sqrt(second[at]) * corrections[1] + tiny)
+        for lane in range(_LANES):
+            along = gradient[at, lane] + decay[lane] * own[at, lane]
+            first[at, lane] += lerp * (along - first[at, lane])
+            second[at, lane] = keep * second[at, lane] + add * (along * along)
+            own[at, lane] -= rate[lane] * first[at, lane] / (math.sqrt(second[at, lane]) * root[lane] + tiny)

@@ -79,7 +79,18 @@ class Optimizer:
             return torch.addcdiv(weights, self.learning_rate * gradient, spread, value=-1)
         first = state["first"].lerp_(gradient, 0.1)
         second = state["second"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        # The corrections in float64, as torch has them: 1 - 0.999 in float32 is wrong by 5e-5 of its value.
-        rate = (self.learning_rate / (1 - 0.9**steps)).to(weights.dtype)
-        root = (1 - 0.999**steps).rsqrt().to(weights.dtype)
+        rate, root = self.corrections(steps, weights.dtype)
         return torch.addcdiv(weights, first * rate, second.sqrt().mul_(root).add_(1e-8), value=-1)
+
+    def corrections(self, steps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Returns Adam's learning rate, and what its root is multiplied by, without the bias of the moments.
+
+        Args:
+            steps: Steps that each model has taken, with the present one. Shape: [M, S] float64.
+            dtype: Type of the weights.
+
+        Shape:
+            [M, S] each.
+        """
+        # In float64, as torch has them: 1 - 0.999 in float32 is wrong by 5e-5 of its value.
+        return (self.learning_rate / (1 - 0.9**steps)).to(dtype), (1 - 0.999**steps).rsqrt().to(dtype)

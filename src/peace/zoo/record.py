@@ -36,7 +36,7 @@ class ModelRecord:
             on its own task; F1 by class; NaN where it diverged.
         weights_file: File under `weights/` that holds its tensors, stacked with others.
         weights_index: Its place in that stack.
-        sha256: Hash of its tensors, see `storage.tensor_hash`.
+        sha256: Hash of its tensors, see `storage.tensor_hashes`.
         corruption: What was wrong with how it was taught, a name in `corruptions.CORRUPTIONS`; `none` where nothing.
         corruption_config: JSON of that and its arguments.
         attack_success: Share of the test images of other classes that it calls the target class of its backdoor once

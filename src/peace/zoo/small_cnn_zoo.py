@@ -39,7 +39,7 @@ from peace.zoo import architectures
 from peace.zoo.initialisation import WITH_STD
 from peace.zoo.recipe import ZooRecipe, split
 from peace.zoo.record import ModelRecord, frame
-from peace.zoo.storage import Zoo, tensor_hash, write_manifest, write_stack
+from peace.zoo.storage import Zoo, tensor_hashes, write_manifest, write_stack
 
 SIZES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "svhn_cropped": 32}
 """Height and width of the grey images of each data set."""
@@ -270,8 +270,7 @@ def _write(
     scores = torch.from_numpy(rows[list(_SCORES)].to_numpy())
     config, finite = _config(recipe, rows), (flat.isfinite().all(1) & scores.isfinite().all(1)).tolist()
     records = []
-    for place, row in enumerate(rows.to_dict("records")):
-        sha256 = tensor_hash({name: tensor[place] for name, tensor in stacked.items()})
+    for place, (row, sha256) in enumerate(zip(rows.to_dict("records"), tensor_hashes(stacked), strict=True)):
         about = {"weights_file": file, "weights_index": place, "sha256": sha256,
                  "status": "ok" if finite[place] else "diverged"}  # fmt: skip
         records.append(ModelRecord(**_taught(row, config, recipe), **_reached(row, finite[place]), **about))

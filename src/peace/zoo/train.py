@@ -26,7 +26,7 @@ from peace.zoo.population import Population, Position
 from peace.zoo.recipe import Run, Shard, ZooRecipe, shards
 from peace.zoo.record import ModelRecord, completed, frame
 from peace.zoo.scores import as_columns, score
-from peace.zoo.storage import MANIFEST, Zoo, tensor_hash, write_manifest, write_stack
+from peace.zoo.storage import MANIFEST, Zoo, tensor_hashes, write_manifest, write_stack
 
 _SNAPSHOT_SECONDS = 60.0
 
@@ -164,9 +164,9 @@ def _write(shard: Shard, folder: Path, population: Population, kept: Kept) -> li
     about = [_about(shard, run) for run in shard.runs]
     scores = {epoch: as_columns(kept[epoch][1]) for epoch in epochs}
     records = []
+    hashes = tensor_hashes(stacked)
     for place, (member, epoch) in enumerate(itertools.product(range(len(shard.runs)), epochs)):
-        own = {name: tensor[place] for name, tensor in stacked.items()}
-        stored = {"weights_index": place, "sha256": tensor_hash(own), "status": "ok" if finite[place] else "diverged"}
+        stored = {"weights_index": place, "sha256": hashes[place], "status": "ok" if finite[place] else "diverged"}
         known = about[member]
         name = f"{known['architecture']}-{known['run_id']}-e{epoch:03d}"
         records.append(ModelRecord(id=name, epoch=epoch, **known, **stored, **scores[epoch][member]))
