@@ -10,7 +10,7 @@ from zoo_cases import members, plan
 from peace.datasets.images import ImageData
 from peace.zoo import architectures
 from peace.zoo.corruptions import Backdoor, LabelNoise
-from peace.zoo.dense import Dense
+from peace.zoo.dense import _LANES, Dense
 from peace.zoo.population import Plan, Population, Position
 from peace.zoo.reference import train_alone
 
@@ -61,26 +61,32 @@ def test_single_precision_differs_by_rounding(tiny: ImageData) -> None:
     assert 0 < (exact - rounded).abs().max() < 1e-4
 
 
-def test_an_epoch_goes_on_where_it_stopped_to_the_bit(tiny: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    population = Population(small([3], "tanh", True, 1), members(), tiny)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [1, 7, 13])
+def test_an_epoch_goes_on_where_it_stopped_to_the_bit(
+    steps: int, dtype: torch.dtype, tiny: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    population = Population(small([3], "tanh", True, 1), members(), tiny, dtype)
     whole = trained(population, population.start(), 2)
-    monkeypatch.setattr("peace.zoo.population._STEPS", 7)
+    monkeypatch.setattr("peace.zoo.population._STEPS", steps)
     position, asked = population.start(), iter(range(4))
     assert len(list(population.epoch(position, stop=lambda: next(asked, None) is None))) == 4
-    assert (position.epoch, position.step) == (0, 28)
+    assert (position.epoch, position.step) == (0, 4 * steps)
     kept, copy = position.weights, position.weights.clone()
     assert torch.equal(trained(population, position, 2), whole)
     assert torch.equal(kept, copy)
 
 
-def test_a_model_is_the_same_to_the_bit_among_others_and_alone(tiny: ImageData) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_model_is_the_same_to_the_bit_among_others_and_alone(dtype: torch.dtype, tiny: ImageData) -> None:
     chosen, own = small([3], "relu", True, 1), members()
-    own[1] = replace(own[1], learning_rate=1e30)
-    together, alone = (
-        trained(population, population.start(), 3)
-        for population in (Population(chosen, own, tiny), Population(chosen, own[2:3], tiny))
-    )
-    assert torch.equal(together[2], alone[0]) and not together[1].isfinite().all()
+    own[1] = replace(own[1], learning_rate=1e30 if dtype == torch.float32 else 1e300)
+    population = Population(chosen, own, tiny, dtype)
+    together = trained(population, population.start(), 3)
+    for place in (0, 2, 3, 4):
+        single = Population(chosen, own[place : place + 1], tiny, dtype)
+        assert torch.equal(together[place], trained(single, single.start(), 3)[0])
+    assert not together[1].isfinite().all()
 
 
 def test_models_of_a_second_block_are_the_same_to_the_bit_as_those_of_the_first(tiny: ImageData) -> None:
@@ -89,7 +95,26 @@ def test_models_of_a_second_block_are_the_same_to_the_bit_as_those_of_the_first(
         trained(population, population.start(), 2)
         for population in (Population(chosen, own, tiny), Population(chosen, own * 25, tiny))
     )
-    assert len(many) > 64 and len(many) % 64 and torch.equal(many, few.repeat(25, 1))
+    assert len(many) > _LANES and len(many) % _LANES and torch.equal(many, few.repeat(25, 1))
+
+
+def test_a_model_sees_no_image_but_its_own(tiny: ImageData) -> None:
+    """At the end of an epoch of others neither, where a slope of zero times infinity would be no number."""
+    population = Population(small([3], "relu", True, 4), members(), tiny)
+    whole = trained(population, population.start(), 1)
+    own = population.train.indices[4, : population.train.counts[4]]
+    others = torch.ones(len(population.pixels), dtype=torch.bool).index_fill(0, own, False)
+    population.pixels = population.pixels.masked_fill(others[:, None], torch.nan)
+    changed = trained(population, population.start(), 1)
+    assert torch.equal(changed[4], whole[4]) and changed[0].isnan().any()
+
+
+def test_large_outputs_are_learnt_from_as_alone(tiny: ImageData) -> None:
+    chosen, own = small([3], "relu", True, 2), [replace(members()[0], initialisation="normal", init_std=60.0)]
+    population = Population(chosen, own, tiny, torch.float64)
+    alone = train_alone(chosen, own[0], tiny, torch.float64)
+    expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+    assert (trained(population, population.start(), chosen.epochs)[0] - expected).abs().max() < 1e-8
 
 
 def test_a_resting_model_keeps_its_moments_and_count_of_steps(tiny: ImageData) -> None:

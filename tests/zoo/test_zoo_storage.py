@@ -271,6 +271,11 @@ def test_each_of_a_stack_has_the_hash_of_its_names_types_shapes_and_bytes() -> N
         assert found == hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def test_hashes_of_a_stack_do_not_depend_on_its_layout() -> None:
+    rows = torch.arange(24.0).view(4, 6)
+    assert tensor_hashes({"a": rows.T}) == tensor_hashes({"a": rows.T.contiguous()})
+
+
 def test_a_hash_does_not_depend_on_order_and_layout() -> None:
     base = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3.0)}
     expected = hashed(base)

@@ -19,8 +19,7 @@ _SMALL = 512
 """Multiplications of a layer with a batch up to which this is used."""
 
 _LANES = 64
-"""Networks of a block, a lane each. Loops over 16 or 32 lanes take half as long again, their arrays' overlap being
-asked for each time; over 128, no less."""
+"""Most networks of a block, one a lane. With 16 or 32 TETRIS-SEED takes half as long again, with 128 as long."""
 
 _ACTIVATIONS: dict[type[nn.Module], int] = {nn.Tanh: 0, nn.Sigmoid: 1, nn.ReLU: 2}
 """Those whose derivative can be told from what comes out of them, by the numbers that the loop knows them by."""
@@ -69,7 +68,9 @@ class Dense:
         counts: Tensor,
         steps: range,
     ) -> Tensor:
-        """Returns the weights after some steps of an epoch; the optimiser's moments change in place.
+        """Returns the weights after some steps of an epoch; the optimiser's moments and steps change in place.
+
+        The time that a block takes is that of its network with the most images.
 
         Args:
             weights: The parameters of each network in a row, in the module's order. Shape: [M, P].
@@ -99,8 +100,8 @@ class Dense:
         constants = torch.tensor([0, 1, 2, 0.1, 0.999, 0.001, 1e-8], dtype=weights.dtype).numpy()
         at = (steps.start, steps.stop, self.batch)
         _train(weights.numpy(), *moments, *corrected, *given, constants, *at, self.shape)
-        own = -(-counts // self.batch)
-        state["steps"] += (own.clamp(max=steps.stop) - steps.start).clamp(min=0)[:, None]
+        ends = (-(-counts // self.batch)).clamp(max=steps.stop)
+        state["steps"] += (ends - steps.start).clamp(min=0)[:, None]
         return weights
 
 
@@ -123,38 +124,40 @@ def _train(
     decays: np.ndarray, pixels: np.ndarray, images: np.ndarray, targets: np.ndarray, counts: np.ndarray,
     constants: np.ndarray, begin: int, end: int, batch: int, shape: _Shape,
 ) -> None:  # fmt: skip
+    lanes = min(_LANES, len(weights))
     kind, size, widest = weights.dtype, weights.shape[1], shape.sizes.max()
-    own, gradient = np.zeros((size, _LANES), kind), np.zeros((size, _LANES), kind)
-    mean, square = np.zeros((size, _LANES), kind), np.zeros((size, _LANES), kind)
-    state, sums = np.zeros((len(shape.sizes), widest, _LANES), kind), np.zeros((widest, _LANES), kind)
-    slope, below = np.zeros((widest, _LANES), kind), np.zeros((widest, _LANES), kind)
-    rate, root, decay, share = (np.zeros(_LANES, kind), np.zeros(_LANES, kind), np.zeros(_LANES, kind),
-                                np.zeros(_LANES, kind))  # fmt: skip
-    models, last = np.zeros(_LANES, np.int64), np.zeros(_LANES, np.int64)
-    image, target = np.zeros(_LANES, np.int64), np.zeros(_LANES, np.int64)
-    for head in range(0, len(weights), _LANES):
-        for lane in range(_LANES):
-            # Lanes beyond the last model repeat it, and nothing is kept of them.
+    own, gradient = np.zeros((size, lanes), kind), np.zeros((size, lanes), kind)
+    mean, square = np.zeros((size, lanes), kind), np.zeros((size, lanes), kind)
+    state, sums = np.zeros((len(shape.sizes), widest, lanes), kind), np.zeros((widest, lanes), kind)
+    slope, below = np.zeros((widest, lanes), kind), np.zeros((widest, lanes), kind)
+    rate, root = np.zeros(lanes, kind), np.zeros(lanes, kind)
+    decay, share = np.zeros(lanes, kind), np.zeros(lanes, kind)
+    models, last = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+    image, target = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+    for head in range(0, len(weights), lanes):
+        for lane in range(lanes):
+            # Lanes beyond the last model repeat it, to the same bits.
             model = models[lane] = min(head + lane, len(weights) - 1)
-            last[lane] = min(end, -(-counts[model] // batch)) if head + lane < len(weights) else 0
+            last[lane] = min(end, -(-counts[model] // batch))
             decay[lane] = decays[model]
             for at in range(size):
                 own[at, lane], mean[at, lane] = weights[model, at], first[model, at]
                 square[at, lane] = second[model, at]
-        for step in range(begin, end):
+        for step in range(begin, last.max()):
             gradient[:] = 0
             for place in range(step * batch, (step + 1) * batch):
-                for lane in range(_LANES):
-                    model, there = models[lane], min(place, images.shape[1] - 1)
+                for lane in range(lanes):
+                    model = models[lane]
+                    there = min(place, counts[model] - 1)
                     image[lane], target[lane] = images[model, there], targets[model, there]
                     share[lane] = min(batch, counts[model] - step * batch) if place < counts[model] else 0
                 _propagate(own, pixels, image, shape, constants, state, sums)
                 _softmax_less_one_hot(state, shape, target, share, constants, slope, sums)
                 _propagate_back(own, shape, constants, state, slope, below, gradient)
-            for lane in range(_LANES):
+            for lane in range(lanes):
                 rate[lane], root[lane] = rates[step - begin, models[lane]], roots[step - begin, models[lane]]
             _adam(own, mean, square, gradient, rate, root, decay, constants)
-            for lane in range(_LANES):
+            for lane in range(lanes):
                 # A model whose images are used up rests: what its lane makes from here on is not kept.
                 if step + 1 == last[lane]:
                     model = models[lane]
@@ -169,22 +172,23 @@ def _propagate(
     sums: np.ndarray,
 ) -> None:  # fmt: skip
     """Fills `state` with what comes out of each layer, the images first."""
+    lanes = own.shape[1]
     at, depth = 0, len(shape.sizes) - 1
     for column in range(shape.sizes[0]):
-        for lane in range(_LANES):
+        for lane in range(lanes):
             state[0, column, lane] = pixels[image[lane], column]
     for layer in range(depth):
         n_in, n_out = shape.sizes[layer], shape.sizes[layer + 1]
         halved = _power_of_two(n_in)
         for row in range(n_out):
             for column in range(halved):
-                for lane in range(_LANES):
+                for lane in range(lanes):
                     sums[column, lane] = own[at + row * n_in + column, lane] * state[layer, column, lane]
             _add_up(sums, halved)
             for column in range(halved, n_in):
-                for lane in range(_LANES):
+                for lane in range(lanes):
                     sums[0, lane] += own[at + row * n_in + column, lane] * state[layer, column, lane]
-            for lane in range(_LANES):
+            for lane in range(lanes):
                 total = sums[0, lane] + own[at + n_in * n_out + row, lane] if shape.bias else sums[0, lane]
                 state[layer + 1, row, lane] = total if layer == depth - 1 else _activated(total, shape, constants)
         at += n_in * n_out + (n_out if shape.bias else 0)
@@ -210,11 +214,12 @@ def _power_of_two(count: int) -> int:
 
 @_compiled
 def _add_up(parts: np.ndarray, count: int) -> None:
-    """Adds rows, as many as a power of two, into the first: one half to the other, and so on, which rounds least."""
+    """Adds rows, as many as a power of two, into the first: one half to the other, and so on."""
+    lanes = parts.shape[1]
     half = count // 2
     while half:
         for row in range(half):
-            for lane in range(_LANES):
+            for lane in range(lanes):
                 parts[row, lane] += parts[row + half, lane]
         half //= 2
 
@@ -225,9 +230,10 @@ def _softmax_less_one_hot(
     sums: np.ndarray,
 ) -> None:  # fmt: skip
     """Fills `slope` with that of the mean cross-entropy of `share` images by the outputs, with 0 where that is none."""
+    lanes = slope.shape[1]
     zero, depth, classes = constants[0], len(shape.sizes) - 1, shape.sizes[-1]
     halved = _power_of_two(classes)
-    for lane in range(_LANES):
+    for lane in range(lanes):
         largest = state[depth, 0, lane]
         for row in range(classes):
             largest = max(largest, state[depth, row, lane])
@@ -235,10 +241,10 @@ def _softmax_less_one_hot(
             sums[row, lane] = slope[row, lane] = math.exp(state[depth, row, lane] - largest)
     _add_up(sums, halved)
     for row in range(halved, classes):
-        for lane in range(_LANES):
+        for lane in range(lanes):
             sums[0, lane] += sums[row, lane]
     for row in range(classes):
-        for lane in range(_LANES):
+        for lane in range(lanes):
             value = slope[row, lane] / sums[0, lane] - constants[1 if row == target[lane] else 0]
             slope[row, lane] = value / share[lane] if share[lane] > 0 else zero
 
@@ -249,6 +255,7 @@ def _propagate_back(
     gradient: np.ndarray,
 ) -> None:  # fmt: skip
     """Adds to the gradient what the slope by the outputs makes of it."""
+    lanes = own.shape[1]
     zero, one, at = constants[0], constants[1], len(own)
     for layer in range(len(shape.sizes) - 2, -1, -1):
         n_in, n_out = shape.sizes[layer], shape.sizes[layer + 1]
@@ -256,15 +263,15 @@ def _propagate_back(
         below[:] = 0
         for row in range(n_out):
             for column in range(n_in):
-                for lane in range(_LANES):
+                for lane in range(lanes):
                     gradient[at + row * n_in + column, lane] += slope[row, lane] * state[layer, column, lane]
             for column in range(n_in if layer else 0):
-                for lane in range(_LANES):
+                for lane in range(lanes):
                     below[column, lane] += slope[row, lane] * own[at + row * n_in + column, lane]
-            for lane in range(_LANES if shape.bias else 0):
+            for lane in range(lanes if shape.bias else 0):
                 gradient[at + n_in * n_out + row, lane] += slope[row, lane]
         for column in range(n_in if layer else 0):
-            for lane in range(_LANES):
+            for lane in range(lanes):
                 value = state[layer, column, lane]
                 if shape.activation == 0:
                     slope[column, lane] = below[column, lane] * (one - value * value)
@@ -280,9 +287,10 @@ def _adam(
     decay: np.ndarray, constants: np.ndarray,
 ) -> None:  # fmt: skip
     """One step of Adam; `rate` and `root` are without the moments' bias, see `Optimizer.corrections`."""
+    lanes = own.shape[1]
     lerp, keep, add, tiny = constants[3], constants[4], constants[5], constants[6]
     for at in range(len(own)):
-        for lane in range(_LANES):
+        for lane in range(lanes):
             along = gradient[at, lane] + decay[lane] * own[at, lane]
             first[at, lane] += lerp * (along - first[at, lane])
             second[at, lane] = keep * second[at, lane] + add * (along * along)

@@ -1,5 +1,6 @@
 """Optimisers over a population: torch's update rules with a learning rate and a weight decay for each model."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -92,5 +93,7 @@ class Optimizer:
         Shape:
             [M, S] each.
         """
-        # In float64, as torch has them: 1 - 0.999 in float32 is wrong by 5e-5 of its value.
-        return (self.learning_rate / (1 - 0.9**steps)).to(dtype), (1 - 0.999**steps).rsqrt().to(dtype)
+        # In float64, as torch has them: 1 - 0.999 in float32 is wrong by 5e-5 of its value. By exponentials: the last
+        # bit of a power depends on where in its tensor a number stands, and so on which other models there are.
+        first, second = (1 - (steps * math.log(base)).exp() for base in (0.9, 0.999))
+        return (self.learning_rate / first).to(dtype), second.rsqrt().to(dtype)
