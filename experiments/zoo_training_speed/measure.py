@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from peace import provenance, seeding
 from peace.config import compose, fingerprint, place
-from peace.datasets import images
+from peace.datasets.form import load_as
+from peace.datasets.images import ImageData
 from peace.errors import run_script
 from peace.reporting.record import Metric, write_record
 from peace.zoo.population import Member, Plan, Population, Position
@@ -41,13 +42,14 @@ def main(words: Sequence[str], zoo: Sequence[str] = ZOO) -> Path:
     torch.set_num_threads(1)
     config = compose("evaluate", words)
     recipe = compose("zoo", [*zoo, f"seed={config['seed']}"])["zoo"]
-    found = shards(recipe_from(recipe))
+    made = recipe_from(recipe)
+    found, data = shards(made), load_as(made.datasets[0], made.form)
     plan, members = found[0].plan, [run.member for shard in found for run in shard.runs]
     draw = random.Random(seeding.key(config["seed"], EXPERIMENT))
     chosen = sorted(draw.sample(range(len(members)), min(ALONE, len(members))))
-    _warm_up(plan, members)
-    together, alone, float32 = time_both(plan, members, chosen, workers)
-    float64 = agreement(plan, members, chosen, min(EPOCHS_FLOAT64, plan.epochs))
+    _warm_up(plan, members, data)
+    together, alone, float32 = time_both(plan, members, data, chosen, workers)
+    float64 = agreement(plan, members, data, chosen, min(EPOCHS_FLOAT64, plan.epochs))
     metrics = {
         "seconds_together": together,
         "seconds_alone_per_model": alone,
@@ -58,7 +60,8 @@ def main(words: Sequence[str], zoo: Sequence[str] = ZOO) -> Path:
     path = write_record(
         place(config, "results") / "records", EXPERIMENT, {"method": "population"}, config["seed"],
         {name: Metric(value) for name, value in metrics.items()},
-        {"models": len(members), "models alone": len(chosen), "epochs": plan.epochs},
+        {"models": len(members), "models alone": len(chosen), "epochs": plan.epochs,
+         "steps an epoch": Population(plan, members[:1], data).steps},
         {"zoo": "", "config": fingerprint(recipe), **provenance.stamp()}, provenance.seconds_since_start(),
         {"threads alone": 1, "threads together": workers, "adam alone": "fused",
          "epochs in double precision": min(EPOCHS_FLOAT64, plan.epochs)},
@@ -68,31 +71,34 @@ def main(words: Sequence[str], zoo: Sequence[str] = ZOO) -> Path:
     return path
 
 
-def _warm_up(plan: Plan, members: Sequence[Member]) -> None:
-    population = Population(plan, members, images.load(members[0].task.dataset))
+def _warm_up(plan: Plan, members: Sequence[Member], data: ImageData) -> None:
+    population = Population(plan, members, data)
     _train(population, population.start(), 1)
-    _alone(plan, members[0], 1)
+    _alone(plan, members[0], data, 1)
 
 
-def time_both(plan: Plan, members: Sequence[Member], chosen: Sequence[int], workers: int) -> tuple[float, float, float]:
+def time_both(
+    plan: Plan, members: Sequence[Member], data: ImageData, chosen: Sequence[int], workers: int
+) -> tuple[float, float, float]:
     """Returns the seconds of all models together, those of one alone, and the largest difference of their weights.
 
     Args:
         plan: What all models have in common.
         members: All models.
+        data: The images that all of them learn.
         chosen: Places of those that are also trained alone.
         workers: Threads that train all models, a part of them each, as `peace zoo train` trains shards.
     """
     started = time.perf_counter()
     size = -(-len(members) // workers)
     parts = [members[first : first + size] for first in range(0, len(members), size)]
-    populations = [Population(plan, part, images.load(part[0].task.dataset)) for part in parts]
+    populations = [Population(plan, part, data) for part in parts]
     positions = [population.start() for population in populations]
     together, alone, weights = time.perf_counter() - started, 0.0, []
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for turn, row in enumerate(tqdm(chosen, unit=" turns", disable=None), 1):
             started = time.perf_counter()
-            weights.append(_flat(_alone(plan, members[row], plan.epochs)))
+            weights.append(_flat(_alone(plan, members[row], data, plan.epochs)))
             between = time.perf_counter()
             until = itertools.repeat(plan.epochs * turn // len(chosen))
             list(pool.map(_train, populations, positions, until))
@@ -102,9 +108,8 @@ def time_both(plan: Plan, members: Sequence[Member], chosen: Sequence[int], work
     return together, alone / len(chosen), float(difference)
 
 
-def agreement(plan: Plan, members: Sequence[Member], chosen: Sequence[int], epochs: int) -> float:
+def agreement(plan: Plan, members: Sequence[Member], data: ImageData, chosen: Sequence[int], epochs: int) -> float:
     """Returns the largest difference of weights in double precision after some epochs."""
-    data = images.load(members[0].task.dataset)
     population = Population(plan, members, data, torch.float64)
     position = population.start()
     _train(population, position, epochs)
@@ -120,9 +125,8 @@ def _train(population: Population, position: Position, epochs: int) -> None:
         score(population, position.weights)
 
 
-def _alone(plan: Plan, member: Member, epochs: int) -> nn.Sequential:
+def _alone(plan: Plan, member: Member, data: ImageData, epochs: int) -> nn.Sequential:
     """One model, trained and scored after each epoch."""
-    data = images.load(member.task.dataset)
     places, targets = member.task.select(data.y_test, len(data.classes))
     parts: list[tuple[Tensor, Tensor]] = [own_images(member, data), (data.x_test[places], targets)]
     trained: Any = epochs_alone(plan, member, data)

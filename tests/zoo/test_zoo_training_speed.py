@@ -26,7 +26,7 @@ def test_the_record_holds_the_times_and_the_agreement(measure: ModuleType, tmp_p
     (record,) = read_records(tmp_path / "records", EXPERIMENT)
     assert path == tmp_path / "records" / EXPERIMENT / "population" / "seed5.json"
     assert record.date is not None and record.queries is None
-    assert record.counts == {"models": 3, "models alone": 3, "epochs": 2}
+    assert record.counts == {"models": 3, "models alone": 3, "epochs": 2, "steps an epoch": 256}
     value = {name: metric.value for name, metric in record.metrics.items()}
     assert value["ratio"] == pytest.approx(3 * value["seconds_alone_per_model"] / value["seconds_together"], rel=1e-4)
     assert value["seconds_together"] > 0
