@@ -138,7 +138,7 @@ def _alone(plan: Plan, member: Member, data: ImageData, epochs: int) -> nn.Seque
 
 
 def _flat(model: nn.Module) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in model.parameters()])
+    return nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
 if __name__ == "__main__":

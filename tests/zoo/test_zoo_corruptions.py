@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo_cases import members, plan
+from zoo_cases import flat, members, plan
 
 from peace.datasets.images import ImageData
 from peace.errors import InputError
@@ -41,10 +41,6 @@ def trained(plan: Plan, own: list[Member], data: ImageData) -> tuple[Population,
         for _ in population.epoch(position):
             pass
     return population, position.weights
-
-
-def flat(module: nn.Module) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in module.parameters()])
 
 
 @pytest.mark.parametrize(("family", "activation"), [("mlp", "tanh"), ("mlp", "relu"), ("cnn", "tanh"), ("cnn", "gelu")])

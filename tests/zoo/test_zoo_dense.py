@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo_cases import members, plan
+from zoo_cases import flat, members, plan
 
 from peace.datasets.images import ImageData
 from peace.zoo import architectures
@@ -46,8 +46,7 @@ def test_every_model_ends_as_if_trained_alone(
     start = population.start()
     before, weights = start.weights, trained(population, start, chosen.epochs)
     for member, first, last in zip(own, before, weights, strict=True):
-        alone = train_alone(chosen, member, tiny, torch.float64)
-        expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+        expected = flat(train_alone(chosen, member, tiny, torch.float64))
         assert (last - expected).abs().max() < 1e-10 < 1e-3 < (last - first).abs().max()
 
 
@@ -112,8 +111,7 @@ def test_a_model_sees_no_image_but_its_own(tiny: ImageData) -> None:
 def test_large_outputs_are_learnt_from_as_alone(tiny: ImageData) -> None:
     chosen, own = small([3], "relu", True, 2), [replace(members()[0], initialisation="normal", init_std=60.0)]
     population = Population(chosen, own, tiny, torch.float64)
-    alone = train_alone(chosen, own[0], tiny, torch.float64)
-    expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+    expected = flat(train_alone(chosen, own[0], tiny, torch.float64))
     assert (trained(population, population.start(), chosen.epochs)[0] - expected).abs().max() < 1e-8
 
 
@@ -150,8 +148,7 @@ def test_wrong_classes_are_learnt_as_alone(tiny: ImageData) -> None:
     chosen, own = small([3], "tanh", True, 2), [replace(members()[0], corruption=LabelNoise(0.5))]
     population = Population(chosen, own, tiny, torch.float64)
     assert population.dense is not None
-    alone = train_alone(chosen, own[0], tiny, torch.float64)
-    expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+    expected = flat(train_alone(chosen, own[0], tiny, torch.float64))
     weights = trained(population, population.start(), chosen.epochs)[0]
     clean = Population(chosen, members()[:1], tiny, torch.float64)
     assert (weights - expected).abs().max() < 1e-10

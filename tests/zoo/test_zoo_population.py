@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
-from zoo_cases import members, plan
+from torch import Tensor
+from zoo_cases import flat, members, plan
 
 from peace.datasets.images import ImageData
 from peace.datasets.tasks import Task
@@ -24,10 +24,6 @@ def through(population: Population, position: Position, epochs: int) -> Position
         for _ in population.epoch(position):
             pass
     return position
-
-
-def flat(module: nn.Module) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in module.parameters()])
 
 
 def difference(plan: Plan, data: ImageData, dtype: torch.dtype, dropout: bool) -> float:

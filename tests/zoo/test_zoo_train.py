@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from zoo_cases import flat
 
 from peace.datasets import images
 from peace.datasets.form import load_as
@@ -75,10 +76,6 @@ def module_of(zoo: Zoo, row: pd.Series) -> nn.Sequential:
     tensors = zoo.weights(zoo.rows[zoo.rows["id"] == row["id"]])
     module.load_state_dict({name: value[0] for name, value in tensors.items()})
     return module
-
-
-def flat(module: nn.Module) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in module.parameters()])
 
 
 def test_the_manifest_has_a_row_for_every_checkpoint_of_every_run(zoo: Zoo) -> None:

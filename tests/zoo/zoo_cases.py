@@ -1,5 +1,7 @@
 """A plan and members of a population small enough to be trained many times."""
 
+from torch import Tensor, nn
+
 from peace.datasets.tasks import Task
 from peace.zoo.population import Member, Plan
 
@@ -29,3 +31,8 @@ def members(dropout: bool = False) -> list[Member]:
         Member(grouping, 2**63 - 1, "uniform", 0.01, weight_decay=0.01, train_fraction=0.77),
         Member(other, 15, "xavier_uniform", 0.03, weight_decay=0.1, train_fraction=0.01),
     ]
+
+
+def flat(module: nn.Module) -> Tensor:
+    """A module's parameters one after another, as a row of a population's weights."""
+    return nn.utils.parameters_to_vector(module.parameters()).detach()

@@ -98,9 +98,9 @@ class Dense:
         given = (value.contiguous().numpy() for value in (decay, pixels, images, targets, counts))
         # Of the type of the weights, so that the loop computes in it.
         constants = torch.tensor([0, 1, 2, 0.1, 0.999, 0.001, 1e-8], dtype=weights.dtype).numpy()
-        at = (steps.start, steps.stop, self.batch)
-        _train(weights.numpy(), *moments, *corrected, *given, constants, *at, self.shape)
         ends = (-(-counts // self.batch)).clamp(max=steps.stop)
+        at = (steps.start, ends.numpy(), self.batch)
+        _train(weights.numpy(), *moments, *corrected, *given, constants, *at, self.shape)
         state["steps"] += (ends - steps.start).clamp(min=0)[:, None]
         return weights
 
@@ -122,7 +122,7 @@ _compiled = numba.njit(nogil=True, error_model="numpy", inline="always", fastmat
 def _train(
     weights: np.ndarray, first: np.ndarray, second: np.ndarray, rates: np.ndarray, roots: np.ndarray,
     decays: np.ndarray, pixels: np.ndarray, images: np.ndarray, targets: np.ndarray, counts: np.ndarray,
-    constants: np.ndarray, begin: int, end: int, batch: int, shape: _Shape,
+    constants: np.ndarray, begin: int, ends: np.ndarray, batch: int, shape: _Shape,
 ) -> None:  # fmt: skip
     lanes = min(_LANES, len(weights))
     kind, size, widest = weights.dtype, weights.shape[1], shape.sizes.max()
@@ -138,8 +138,7 @@ def _train(
         for lane in range(lanes):
             # Lanes beyond the last model repeat it, to the same bits.
             model = models[lane] = min(head + lane, len(weights) - 1)
-            last[lane] = min(end, -(-counts[model] // batch))
-            decay[lane] = decays[model]
+            last[lane], decay[lane] = ends[model], decays[model]
             for at in range(size):
                 own[at, lane], mean[at, lane] = weights[model, at], first[model, at]
                 square[at, lane] = second[model, at]
